@@ -1,0 +1,3 @@
+"""Rondel: GitOps for Dagger."""
+
+__version__ = "0.1.0"

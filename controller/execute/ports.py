@@ -1,0 +1,183 @@
+"""What the run engine needs of the world: executors below, ledger, blobs and inputs beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from controller.model.changes import Change
+from controller.model.run import Run
+from controller.model.workflow import Input, Workflow
+
+
+class Ledger(Protocol):
+    """Keeps what happened. One call is one transaction, on disk before it returns."""
+
+    async def record(self, *changes: Change) -> tuple[bool, ...]:
+        """Write the changes with their events; return which were applied."""
+        ...
+
+
+class Blobs(Protocol):
+    """Content named by its sha256, written whole or not at all, verified on read."""
+
+    async def put(self, data: bytes) -> str:
+        """Keep `data`; return its digest."""
+        ...
+
+    async def put_path(self, path: Path) -> str:
+        """Keep a file or a folder (no links out of it); return its digest."""
+        ...
+
+    async def get(self, digest: str) -> bytes:
+        """Return the bytes. Raises StalledError (BlobDamaged, BlobMissing)."""
+        ...
+
+    async def restore(self, digest: str, target: Path) -> None:
+        """Write the file or folder of that digest to `target`, which must not exist."""
+        ...
+
+
+class Inputs(Protocol):
+    """Materialises what a run reads from its source."""
+
+    async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
+        """Write the input's files below `target`; return the digest of what was written.
+
+        An input that is one file becomes `target` itself being that file.
+
+        Raises:
+            StalledError: InputMissing, SourceGone.
+            TransientError: SourceUnavailable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretValue:
+    """A secret as one step sees it; `identity` is "<source>/<secret>@<version>"."""
+
+    identity: str
+    value: str
+    name: str | None = None  # environment variable
+    file: str | None = None  # path, relative to the workspace
+
+    def __repr__(self) -> str:
+        return f"SecretValue({self.identity})"
+
+
+class Secrets(Protocol):
+    async def resolve(self, source: str, names: tuple[str, ...]) -> Mapping[str, tuple[str, str]]:
+        """Return name -> (identity, value) for what `source` may use.
+
+        Raises:
+            StalledError: SecretUnknown, SecretRefused, SecretUnavailable.
+        """
+        ...
+
+
+class Output(Protocol):
+    """Takes a step's live output; scrubs it and appends it to the attempt's log segment."""
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Append raw bytes of `stdout` or `stderr`; lines may be split anywhere."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A materialised file or folder on this host, to be copied into the workspace at `path`."""
+
+    source: Path
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRequest:
+    """One step attempt, everything evaluated: what an executor gets."""
+
+    run: str
+    step: str
+    index: int
+    number: int
+    nonce: str
+    argv: tuple[str, ...]
+    image: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)  # RONDEL_*: never in a cache key
+    secrets: tuple[SecretValue, ...] = ()
+    workdir: str = "."
+    mounts: tuple[Placement, ...] = ()
+    collect: Mapping[str, str] = field(default_factory=dict)  # path at workdir -> itself, wanted
+    inputs: bytes | None = None  # an agent's inputs as JSON: written, named by RONDEL_INPUTS
+    cacheable: bool = False  # False: the engine's own cache is defeated for this attempt
+    staging: Path  # an empty folder for what is collected; goes with the attempt
+
+
+class Verdict(StrEnum):
+    COMPLETED = "Completed"  # the process ended by itself, see exit_code
+    TRANSIENT = "Transient"  # infrastructure: may be tried again by the daemon
+    STALLED = "Stalled"  # infrastructure: a person must act
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attempt returned; `collected` maps each wanted path that exists to its copy here."""
+
+    verdict: Verdict = Verdict.COMPLETED
+    exit_code: int | None = None
+    reason: str = ""  # PascalCase when not completed: SessionLost, ImageNotFound, LoginFailed
+    error: str = ""
+    collected: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A run's place to execute. Opened for one run, closed at its end."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions to record with the run: engine, cli, sdk, images by digest."""
+        ...
+
+    async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:
+        """Run one attempt to its end.
+
+        A failed step is an Outcome, not an exception. Cancelling the awaiting task ends every
+        process of the attempt before control returns.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release everything; bounded in time, never raises for what is already gone."""
+        ...
+
+
+class Executor(Protocol):
+    """Opens sessions. The only doorway to an engine or to this host's processes."""
+
+    @property
+    def name(self) -> str:
+        """`dagger` or `local`."""
+        ...
+
+    def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
+        """Return (reason, message) when this executor can't run `workflow`, e.g. NeedsDagger."""
+        ...
+
+    async def start(self) -> None:
+        """Make ready to open sessions (the keeper, a session ahead of need)."""
+        ...
+
+    async def open(self, run: Run, workflow: Workflow) -> Session:
+        """Open a session.
+
+        Raises:
+            TransientError: EngineUnavailable; the daemon may retry.
+            StalledError: a person must act.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End everything this executor started."""
+        ...

@@ -1,0 +1,13 @@
+"""The one place of randomness: nonces, tokens and the ids of manual runs."""
+
+import secrets
+
+
+def nonce() -> str:
+    """Return 32 hex digits that no one can guess; marks the processes of one step attempt."""
+    return secrets.token_hex(16)
+
+
+def spread(seconds: float, fraction: float) -> float:
+    """Return `seconds` moved by up to `fraction` of itself either way, so that polls don't meet."""
+    return seconds * (1 + fraction * (2 * secrets.randbelow(10_000) / 9_999 - 1))

@@ -1,0 +1,166 @@
+"""State changes: what the planner and the run engine decide and the store writes.
+
+Each is written in one transaction with its event. Every change is safe to repeat: a repeated one
+is not applied and says so (`Store.record` returns one bool for each).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+from controller.model.condition import SourceStatus, WorkflowStatus
+from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.workflow import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRun:
+    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSchedule:
+    """All slots of a schedule up to `through` (UTC) are dealt with; also its first sighting."""
+
+    source: str
+    workflow: str
+    schedule: str
+    through: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetSchedule:
+    source: str
+    workflow: str
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutWorkflow:
+    """Replace a workflow's observed state, but for `answered` and the last_* fields of runs.
+
+    `event` is written with it; None for a mere refresh.
+    """
+
+    status: WorkflowStatus
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutSource:
+    status: SourceStatus
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropSource:
+    """A source left the configuration: its row goes, its workflows retire, history stays."""
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRun:
+    """A Pending run belongs to `instance` from now on; not applied when it isn't Pending."""
+
+    run: str
+    instance: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRun:
+    """A claimed run is Running: what it is pinned to is known. Its step rows are created."""
+
+    run: str
+    at: datetime
+    executor: str
+    revision: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[StepRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequeueRun:
+    """A run goes back to Pending under its id, e.g. SourceChanged, or an infrastructure retry."""
+
+    run: str
+    reason: str
+    message: str = ""
+    at: datetime
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAttempt:
+    """Committed before the process is started. Its step becomes Running."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishAttempt:
+    """`attempt` is terminal; its log may follow later by `SealLog`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealLog:
+    run: str
+    step: str
+    index: int
+    number: int
+    log: str  # blob digest
+    size: int
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutStep:
+    """Replace a step's row (insert when new); an event is written when its phase is terminal."""
+
+    step: StepRun
+    at: datetime
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishRun:
+    """The run is terminal. Updates the last_* fields of its workflow in the same transaction."""
+
+    run: str
+    phase: Phase
+    reason: str = ""
+    message: str = ""
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordEvent:
+    event: Event
+
+
+Change: TypeAlias = (
+    CreateRun
+    | AnswerSchedule
+    | ForgetSchedule
+    | PutWorkflow
+    | PutSource
+    | DropSource
+    | ClaimRun
+    | StartRun
+    | RequeueRun
+    | StartAttempt
+    | FinishAttempt
+    | SealLog
+    | PutStep
+    | FinishRun
+    | RecordEvent
+)

@@ -1,0 +1,104 @@
+"""Judged facts about workflows and sources, and the rows that carry them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from controller.model.run import Phase
+
+
+class Status(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Sync(StrEnum):
+    SYNCED = "Synced"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+class Health(StrEnum):
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    type: str  # Ready, Reconciling, Stalled, FetchFailed, SourceVerified
+    status: Status
+    reason: str  # PascalCase
+    message: str = ""
+    last_transition_time: datetime
+    observed_generation: int = 0
+
+
+def put(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
+    """Return `conditions` with `new` in place; its time moves only when the status does."""
+    by_type = {condition.type: condition for condition in conditions}
+    old = by_type.get(new.type)
+    if old is not None and old.status == new.status:
+        new = replace(new, last_transition_time=old.last_transition_time)
+    return tuple({**by_type, new.type: new}.values())
+
+
+def drop(conditions: Iterable[Condition], *types: str) -> tuple[Condition, ...]:
+    """Return `conditions` without those types: negative ones stand only while they are true."""
+    return tuple(condition for condition in conditions if condition.type not in types)
+
+
+def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowStatus:
+    """Observed state of one workflow: what was seen of it, counted and judged."""
+
+    source: str
+    name: str
+    file: str = ""
+    generation: int = 0  # counts spec digests; 0: never valid
+    observed_generation: int = 0
+    change: int = 0  # counts spec or input digests
+    spec_digest: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)  # digests last seen
+    revision: str = ""
+    suspended: bool = False  # by the manifest or by hand
+    suspend_override: bool | None = None  # by hand
+    retired: bool = False
+    valid: bool = True  # of the newest text; the last valid spec keeps working
+    conditions: tuple[Condition, ...] = ()
+    sync: Sync = Sync.UNKNOWN
+    health: Health = Health.UNKNOWN
+    last_run: str | None = None
+    last_phase: Phase | None = None
+    last_success_at: datetime | None = None
+    last_failure_at: datetime | None = None
+    answered: Mapping[str, datetime] = field(default_factory=dict)  # schedule -> newest slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """Observed state of one source."""
+
+    name: str
+    kind: str
+    location: str  # the URL without credentials, or the folder
+    ref: str = ""
+    generation: int = 1
+    observed_generation: int = 0
+    last_attempted_revision: str = ""
+    last_applied_revision: str = ""
+    suspended: bool = False
+    conditions: tuple[Condition, ...] = ()
+    sync: Sync = Sync.UNKNOWN
+    health: Health = Health.UNKNOWN
+    workflows: int = 0
+    last_success_at: datetime | None = None

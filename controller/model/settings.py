@@ -1,0 +1,142 @@
+"""Frozen settings: config/rondel.yaml and config/dagger.yaml, checked, every default filled in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePath
+
+from controller.model.agent import Agent
+from controller.model.workflow import Backoff, CachePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxParallel:
+    runs: int = 10
+    steps: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfrastructureRetry:
+    """How the daemon retries what the user's step is not to blame for."""
+
+    limit: int = 3
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(
+            duration=timedelta(seconds=5), max_duration=timedelta(minutes=2)
+        )
+    )
+    patterns: tuple[str, ...] = ()  # further error texts (regular expressions) that are transient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitRef:
+    """The first of commit, name, tag, branch that is set; none: the remote's HEAD."""
+
+    commit: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    branch: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The ref as configured: `branch:main`; "" for the remote's HEAD."""
+        for kind in ("commit", "name", "tag", "branch"):
+            if (value := getattr(self, kind)) is not None:
+                return f"{kind}:{value}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitAuth:
+    type: str  # token, basic, ssh
+    secret: str
+    username: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    name: str
+    url: str
+    ref: GitRef = field(default_factory=GitRef)
+    path: str = ""
+    interval: timedelta = timedelta(minutes=1)
+    timeout: timedelta = timedelta(seconds=60)
+    auth: GitAuth | None = None
+    known_hosts: str | None = None
+    proxy: str | None = None
+    trusted: bool = False
+    exports: bool = False
+    prune: bool = True
+    allow_empty: bool = False
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorySource:
+    name: str
+    path: str  # absolute
+    ignore: tuple[str, ...] = ()  # gitignore patterns
+    interval: timedelta = timedelta(minutes=1)  # of the full rescan, the safety net
+    trusted: bool = True
+    exports: bool = False
+    prune: bool = True
+    allow_empty: bool = False
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """Where a secret's value comes from; exactly one of env, file and command."""
+
+    name: str
+    env: str | None = None
+    file: str | None = None
+    command: tuple[str, ...] | None = None
+    version: str = ""
+    sources: tuple[str, ...] = ()  # which may use it; () is the operator's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    host: str
+    username: str
+    secret: str
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaggerSettings:
+    engines: tuple[str, ...] = ()
+    cli: str = "dagger"
+    registries: tuple[Registry, ...] = ()
+    default_registry: str = "docker.io"
+    workflow_timeout: timedelta = timedelta(hours=1)
+    retry_limit: int = 0
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    max_concurrent_runs: int = 10
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+
+
+DaggerConfig = DaggerSettings
+"""The exported name of the settings in config/dagger.yaml."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    state_dir: PurePath
+    store_url: str = ""  # "" is sqlite in the state directory
+    listen: str | None = None
+    executor: str = "dagger"
+    max_parallel: MaxParallel = field(default_factory=MaxParallel)
+    shutdown_grace: timedelta = timedelta(seconds=60)
+    infrastructure_retry: InfrastructureRetry = field(default_factory=InfrastructureRetry)
+    log_max_size: int = 64 << 20  # bytes, per attempt
+    input_max_size: int = 256 << 20  # bytes
+    local_user: str | None = None
+    sources: tuple[GitSource | DirectorySource, ...] = ()
+    secrets: Mapping[str, SecretRef] = field(default_factory=dict)
+    history_successful: int = 10
+    history_failed: int = 20
+    history_ttl: timedelta = timedelta(days=90)
+    dagger: DaggerSettings = field(default_factory=DaggerSettings)
+    file: str | None = None  # where it was read, for messages

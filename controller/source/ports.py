@@ -1,0 +1,47 @@
+"""What a source is to the rest of the house: snapshots out, file contents and inputs on demand."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from controller.model.source import Snapshot
+from controller.model.workflow import Input
+
+
+class Source(Protocol):
+    """One configured place. Both kinds keep their last good snapshot through any trouble."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def location(self) -> str:
+        """The folder, or the URL without credentials."""
+        ...
+
+    def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
+        """Yield the first snapshot, then one whenever something changed.
+
+        A look that failed is yielded as StalledError or TransientError (reason as the
+        condition's) and the source goes on by itself; repeated equal failures are yielded once.
+        A failure that is over is followed by a snapshot, also when nothing else changed.
+        """
+        ...
+
+    def attempted(self) -> str:
+        """Return the revision last tried, also when it could not be read; "" for none."""
+        ...
+
+    def look(self) -> None:
+        """Ask for a look at the place now (reconcile); returns at once."""
+        ...
+
+    async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
+        """Return the contents as they are in `snapshot`; a path that is gone is left out."""
+        ...
+
+    async def materialise(self, revision: str, wanted: Input, target: Path) -> str:
+        """Write the input's files at `target`; see execute.ports.Inputs."""
+        ...
+
+    async def close(self) -> None: ...
