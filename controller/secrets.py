@@ -1,0 +1,1 @@
+"""A secret's name to its value."""
