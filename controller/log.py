@@ -1,0 +1,1 @@
+"""structlog: JSON lines when not a terminal, console rendering on one."""
