@@ -1,0 +1,121 @@
+"""Claims Pending runs as the limits allow, and has the run engine execute them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from controller import manifest
+from controller.clock import Clock
+from controller.execute.engine import RunEngine
+from controller.model.changes import ClaimRun
+from controller.model.run import Phase, Run
+from controller.observations import Key, Observations
+from controller.reconcile.runs import claimable
+from controller.recorder import Recorder
+from controller.store import Store
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Starts what may start, in order; never more at once than `max_runs`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        observations: Observations,
+        engine: RunEngine,
+        clock: Clock,
+        turn: asyncio.Lock,
+        max_runs: int,
+        ended: Callable[[Key], None],
+        wake_at: Callable[..., None],
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._observations = observations
+        self._engine = engine
+        self._clock = clock
+        self._turn = turn  # a pass and a claim never decide on the same run at once
+        self._max_runs = max_runs
+        self._ended = ended
+        self._wake_at = wake_at
+        self._wake = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._claiming = True
+
+    def look(self) -> None:
+        """Ask for a look at the Pending runs."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._claiming:
+                await self.claim()
+
+    async def claim(self) -> None:
+        async with self._turn:
+            now = self._clock.now()
+            unfinished = self._observations.unfinished()
+            pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
+            running = [run for run in unfinished if run.phase is Phase.RUNNING or run.instance]
+            choice = claimable(pending, running, max_runs=self._max_runs, now=now)
+            claims = [
+                ClaimRun(run=run.id, instance=self._store.instance, at=now) for run in choice.start
+            ]
+            if claims:
+                applied = await self._recorder.record(*claims)
+                for run, done in zip(choice.start, applied, strict=True):
+                    if done:
+                        self._begin(replace(run, instance=self._store.instance))
+            self._wake_at("claim", choice.wake_at, self.look)
+
+    def _begin(self, run: Run) -> None:
+        task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+
+    async def _execute(self, run: Run) -> None:
+        try:
+            if not run.spec:
+                run = await self._with_spec(run)
+            await self._engine.execute(run, manifest.workflow(run.spec))
+        except Exception:
+            # The engine settles what a run can do wrong; this is a defect, and the daemon goes on.
+            log.exception("run_crashed", run=run.id, source=run.source, workflow=run.workflow)
+        finally:
+            self._ended((run.source, run.workflow))
+            self.look()
+
+    async def _with_spec(self, run: Run) -> Run:
+        """A run from before the last start: its pinned spec is in the store."""
+        stored = await self._store.read(lambda reader: reader.run(run.id))
+        return replace(run, spec=stored.spec if stored else "")
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Claim nothing more; wait for the running ones to end."""
+        self._claiming = False
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+
+    async def cancel_all(self, *, now: bool) -> None:
+        """Cancel what still runs and wait for its end."""
+        for run_id in list(self._tasks):
+            self._engine.cancel(
+                run_id, reason="ShuttingDown", message="the controller is stopping", now=now
+            )
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks)
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)

@@ -1,0 +1,235 @@
+"""A checked configuration document to frozen settings, every default filled in."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any
+
+from controller.errors import UsageError
+from controller.model.agent import Agent, AgentCapability, AgentFramework, DaggerContainerConfig
+from controller.model.quantity import parse_duration, parse_size
+from controller.model.settings import (
+    DaggerSettings,
+    DirectorySource,
+    GitAuth,
+    GitRef,
+    GitSource,
+    InfrastructureRetry,
+    MaxParallel,
+    Registry,
+    SecretRef,
+    Settings,
+)
+from controller.model.workflow import (
+    UNSET,
+    Artifact,
+    Backoff,
+    CacheMode,
+    CachePolicy,
+    Output,
+    OutputType,
+)
+
+Document = Mapping[str, Any]
+RESERVED_SOURCE = "exec"  # runs of `rondel exec` and of the Python API belong to it
+
+
+def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: str) -> Settings:
+    """Return the settings that a schema-checked `document` stands for.
+
+    `base` is the folder that relative paths start from; `file` names the document in errors.
+
+    Raises:
+        UsageError: what the schema can't say: a name used twice, a bad URL, a bad interval.
+    """
+    retry = document.get("infrastructureRetry", {})
+    history = document.get("history", {})
+    return Settings(
+        state_dir=state_dir,
+        store_url=document.get("store", {}).get("url", ""),
+        executor=document.get("executor", "dagger"),
+        max_parallel=MaxParallel(**document.get("maxParallel", {})),
+        shutdown_grace=duration(document, "shutdownGrace", timedelta(seconds=60)),
+        infrastructure_retry=infrastructure_retry(retry),
+        log_max_size=size(document.get("logs", {}), "maxSize", 64 << 20),
+        input_max_size=size(document.get("inputs", {}), "maxSize", 256 << 20),
+        local_user=document.get("local", {}).get("user"),
+        sources=sources(document.get("sources", ()), base, file),
+        secrets={name: secret(name, ref) for name, ref in document.get("secrets", {}).items()},
+        history_successful=history.get("successful", 10),
+        history_failed=history.get("failed", 20),
+        history_ttl=duration(history, "ttl", timedelta(days=90)),
+        dagger=dagger_settings(document.get("dagger") or {}),
+        file=file or None,
+    )
+
+
+def infrastructure_retry(document: Document) -> InfrastructureRetry:
+    standard = InfrastructureRetry()
+    backoff = document.get("backoff", {})
+    return InfrastructureRetry(
+        limit=document.get("limit", standard.limit),
+        backoff=Backoff(
+            duration=duration(backoff, "duration", standard.backoff.duration),
+            factor=backoff.get("factor", standard.backoff.factor),
+            max_duration=duration(backoff, "maxDuration", standard.backoff.max_duration),
+        ),
+        patterns=tuple(document.get("patterns", ())),
+    )
+
+
+def sources(
+    documents: list[Document], base: PurePath, file: str
+) -> tuple[GitSource | DirectorySource, ...]:
+    built = tuple(
+        source(document, base, f"{file}: /sources/{i}") for i, document in enumerate(documents)
+    )
+    names = [one.name for one in built]
+    for index, name in enumerate(names):
+        where = f"{file}: /sources/{index}/name"
+        if name in names[:index]:
+            raise UsageError(f"two sources are named {name!r}", where=where, remedy="rename one")
+        if name == RESERVED_SOURCE:
+            raise UsageError(f"{name!r} is reserved", where=where, remedy="choose another name")
+    return built
+
+
+def source(document: Document, base: PurePath, where: str) -> GitSource | DirectorySource:
+    build = git_source if document["kind"] == "Git" else directory_source
+    built = build(document, base)
+    for field in ("interval", "timeout"):
+        value = getattr(built, field, None)
+        if value is not None and value < timedelta(seconds=1):
+            raise UsageError("is under 1s", where=f"{where}/{field}", remedy="write 1s or more")
+    return built
+
+
+def git_source(document: Document, base: PurePath) -> GitSource:
+    auth = document.get("auth")
+    return GitSource(
+        name=document["name"],
+        url=document["url"],
+        ref=GitRef(**document.get("ref", {})),
+        path=document.get("path", "").strip("/"),
+        interval=duration(document, "interval", timedelta(minutes=1)),
+        timeout=duration(document, "timeout", timedelta(seconds=60)),
+        auth=GitAuth(**auth) if auth else None,
+        known_hosts=str(base / document["knownHosts"]) if document.get("knownHosts") else None,
+        proxy=document.get("proxy"),
+        trusted=document.get("trusted", False),
+        **common(document),
+    )
+
+
+def directory_source(document: Document, base: PurePath) -> DirectorySource:
+    return DirectorySource(
+        name=document["name"],
+        path=str(base / document["path"]),
+        ignore=tuple(document.get("ignore", ())),
+        interval=duration(document, "interval", timedelta(minutes=1)),
+        trusted=document.get("trusted", True),
+        **common(document),
+    )
+
+
+def common(document: Document) -> dict[str, bool]:
+    return {
+        "exports": document.get("exports", False),
+        "prune": document.get("prune", True),
+        "allow_empty": document.get("allowEmpty", False),
+        "suspend": document.get("suspend", False),
+    }
+
+
+def secret(name: str, document: Document) -> SecretRef:
+    ways = [way for way in ("env", "file", "command") if way in document]
+    if len(ways) != 1:
+        raise UsageError(
+            "says " + ("nothing of" if not ways else "more than once") + " where its value is",
+            where=f"/secrets/{name}",
+            remedy="give exactly one of env, file, command",
+        )
+    return SecretRef(
+        name=name,
+        env=document.get("env"),
+        file=document.get("file"),
+        command=tuple(document["command"]) if "command" in document else None,
+        version=str(document.get("version", "")),
+        sources=tuple(document.get("sources", ())),
+    )
+
+
+def dagger_settings(document: Document) -> DaggerSettings:
+    workflows = document.get("workflows", {})
+    return DaggerSettings(
+        engines=tuple(document.get("engines", ())),
+        cli=document.get("cli", "dagger"),
+        registries=tuple(
+            Registry(
+                host=host,
+                username=login["username"],
+                secret=login["password"]["secret"],
+                sources=tuple(login.get("sources", ())),
+            )
+            for host, login in document.get("registries", {}).items()
+        ),
+        default_registry=document.get("defaultRegistry", "docker.io"),
+        workflow_timeout=duration(workflows, "timeout", timedelta(hours=1)),
+        retry_limit=workflows.get("retry", {}).get("limit", 0),
+        cache=cache_policy(workflows.get("cache", {})),
+        max_concurrent_runs=document.get("maxConcurrentRuns", 10),
+        agents={name: agent(name, one) for name, one in document.get("agents", {}).items()},
+    )
+
+
+def cache_policy(document: Document) -> CachePolicy:
+    enabled = document.get("enabled", True)
+    return CachePolicy(
+        mode=CacheMode(document.get("mode", CacheMode.OFF)) if enabled else CacheMode.OFF,
+        ttl=duration(document, "ttl", CachePolicy().ttl),
+    )
+
+
+def agent(name: str, document: Document) -> Agent:
+    container = document["container"]
+    return Agent(
+        name=name,
+        framework=AgentFramework(document.get("framework", "dagger")),
+        capabilities=tuple(
+            AgentCapability(one) for one in document.get("capabilities", ["containerized_workflow"])
+        ),
+        description=document.get("description", ""),
+        inputs=document.get("inputs", {}),
+        container=DaggerContainerConfig(
+            image=container["image"],
+            args=tuple(container["args"]) if "args" in container else None,
+            script=container.get("script"),
+            env=container.get("env", {}),
+            workdir=container.get("workdir"),
+        ),
+        outputs=tuple(
+            Output(
+                name=output,
+                path=one["path"],
+                type=OutputType(one.get("type", "string")),
+                default=one.get("default", UNSET),
+            )
+            for output, one in document.get("outputs", {}).items()
+        ),
+        artifacts=tuple(Artifact(**one) for one in document.get("artifacts", ())),
+    )
+
+
+def duration(document: Document, key: str, default: timedelta) -> timedelta:
+    if key not in document:
+        return default
+    try:
+        return parse_duration(document[key])
+    except ValueError as error:
+        raise UsageError(str(error), where=f"/{key}") from error
+
+
+def size(document: Document, key: str, default: int) -> int:
+    if key not in document:
+        return default
+    return parse_size(str(document[key]))

@@ -1,0 +1,140 @@
+"""Observed state in memory: advanced by the same changes that the store has written."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeAlias
+
+from controller.model.changes import (
+    AnswerSchedule,
+    Change,
+    ClaimRun,
+    CreateRun,
+    FinishRun,
+    ForgetSchedule,
+    PutWorkflow,
+    RequeueRun,
+    StartRun,
+)
+from controller.model.condition import WorkflowStatus
+from controller.model.run import Phase, Run
+
+Key: TypeAlias = tuple[str, str]
+"""(source, workflow)"""
+
+
+class Observations:
+    """What has happened to every workflow, so that a pass over one asks the store nothing.
+
+    Only the daemon's own sources are in it: runs of `exec` belong to no configured source.
+    """
+
+    def __init__(self, statuses: Iterable[WorkflowStatus], active: Iterable[Run]) -> None:
+        self._statuses = {(status.source, status.name): status for status in statuses}
+        self._active: dict[Key, dict[str, Run]] = {}
+        self._keys: dict[str, Key] = {}
+        for run in active:
+            self._add(run)
+
+    def status(self, key: Key) -> WorkflowStatus | None:
+        return self._statuses.get(key)
+
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(self._statuses)
+
+    def active(self, key: Key) -> tuple[Run, ...]:
+        """Return the workflow's Pending and Running runs, oldest first."""
+        return tuple(self._active.get(key, {}).values())
+
+    def unfinished(self) -> tuple[Run, ...]:
+        return tuple(run for runs in self._active.values() for run in runs.values())
+
+    def run(self, run_id: str) -> Run | None:
+        key = self._keys.get(run_id)
+        return self._active[key][run_id] if key else None
+
+    def apply(self, change: Change) -> None:
+        """Advance by one change that the store has applied."""
+        match change:
+            case PutWorkflow(status=status):
+                self._put(status)
+            case AnswerSchedule() | ForgetSchedule():
+                self._answer(change)
+            case CreateRun(run=run) if not run.phase.terminal:
+                self._add(run)
+            case ClaimRun(run=run_id, instance=instance):
+                self._update(run_id, instance=instance)
+            case StartRun(run=run_id, at=at):
+                self._update(run_id, phase=Phase.RUNNING, started_at=at)
+            case RequeueRun(run=run_id, reason=reason, not_before=not_before):
+                self._update(
+                    run_id,
+                    phase=Phase.PENDING,
+                    reason=reason,
+                    instance=None,
+                    started_at=None,
+                    inputs={},
+                    not_before=not_before,
+                )
+            case FinishRun():
+                self._finish(change)
+            case _:
+                pass  # steps, attempts, events and sources are the store's alone
+
+    def _put(self, status: WorkflowStatus) -> None:
+        """As the store does: what runs have left in the row stays."""
+        key = (status.source, status.name)
+        old = self._statuses.get(key)
+        if old is not None:
+            status = replace(
+                status,
+                answered=old.answered,
+                last_run=old.last_run,
+                last_phase=old.last_phase,
+                last_success_at=old.last_success_at,
+                last_failure_at=old.last_failure_at,
+            )
+        self._statuses[key] = status
+
+    def _answer(self, change: AnswerSchedule | ForgetSchedule) -> None:
+        key = (change.source, change.workflow)
+        old = self._statuses.get(key)
+        if old is None:
+            old = WorkflowStatus(source=change.source, name=change.workflow)
+        answered = dict(old.answered)
+        if isinstance(change, AnswerSchedule):
+            answered[change.schedule] = change.through
+        else:
+            answered.pop(change.schedule, None)
+        self._statuses[key] = replace(old, answered=answered)
+
+    def _add(self, run: Run) -> None:
+        key = (run.source, run.workflow)
+        self._active.setdefault(key, {})[run.id] = run
+        self._keys[run.id] = key
+
+    def _update(self, run_id: str, **fields: object) -> None:
+        key = self._keys.get(run_id)
+        if key is not None:
+            self._active[key][run_id] = replace(self._active[key][run_id], **fields)  # type: ignore[arg-type]  # fields of Run, written above
+
+    def _finish(self, change: FinishRun) -> None:
+        key = self._keys.pop(change.run, None)
+        if key is None:
+            return
+        self._active[key].pop(change.run)
+        if not self._active[key]:
+            del self._active[key]
+        self._settle(key, change)
+
+    def _settle(self, key: Key, change: FinishRun) -> None:
+        status = self._statuses.get(key)
+        if status is None or change.phase is Phase.SKIPPED:
+            return
+        succeeded = change.phase is Phase.SUCCEEDED
+        self._statuses[key] = replace(
+            status,
+            last_run=change.run,
+            last_phase=change.phase,
+            last_success_at=change.at if succeeded else status.last_success_at,
+            last_failure_at=status.last_failure_at if succeeded else change.at,
+        )

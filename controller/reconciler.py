@@ -1,0 +1,144 @@
+"""One pass: what is due is planned, completed, written; then sleep until something wakes it."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from controller import manifest
+from controller.clock import Clock
+from controller.errors import RondelError
+from controller.loading import Loading
+from controller.model.changes import Change, CreateRun, FinishRun
+from controller.model.run import Phase, Run
+from controller.observations import Key, Observations
+from controller.reconcile.plan import Observed, Plan, plan
+from controller.reconcile.queue import WorkQueue
+from controller.recorder import Recorder
+
+log = structlog.get_logger()
+
+LOOK_AGAIN = timedelta(minutes=1)  # at a workflow whose pass failed
+KEYS_A_BATCH = 500  # so that one transaction stays short and the loop breathes
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """What a pass sets in motion besides its changes."""
+
+    dispatch: Callable[[], None]
+    cancel: Callable[[str, str], object]  # run id, reason
+    wake_at: Callable[[str, datetime | None, Callable[[], None]], None]
+    observe: Callable[[str, float], None]  # kind, seconds: one reconcile's duration
+
+
+class Reconciler:
+    """Brings observed to desired, one workflow key at a time."""
+
+    def __init__(
+        self,
+        *,
+        loading: Loading,
+        observations: Observations,
+        recorder: Recorder,
+        clock: Clock,
+        turn: asyncio.Lock,
+        outlet: Outlet,
+    ) -> None:
+        self._loading = loading
+        self._observations = observations
+        self._recorder = recorder
+        self._clock = clock
+        self._turn = turn
+        self._outlet = outlet
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._wake = asyncio.Event()
+
+    def enqueue(self, keys: Iterable[Key]) -> None:
+        """Ask for a look at these workflows."""
+        for key in keys:
+            self._queue.add(key)
+        self._wake.set()
+
+    def resync(self) -> None:
+        """Ask for a look at everything: the safety net."""
+        self.enqueue({*self._observations.keys(), *self._loading.keys()})
+
+    def wake(self) -> None:
+        """Look whether something is due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        while True:
+            self._wake.clear()  # before reading the world, so that no change is lost
+            keys = self._queue.pop_ready(self._clock.now())
+            for start in range(0, len(keys), KEYS_A_BATCH):
+                await self._pass(keys[start : start + KEYS_A_BATCH])
+            self._outlet.wake_at("slot", self._queue.next_at(), self.wake)
+            await self._wake.wait()
+
+    async def _pass(self, keys: list[Key]) -> None:
+        began = self._clock.monotonic()
+        try:
+            async with self._turn:
+                await self._reconcile(keys)
+        except RondelError as error:
+            log.error("reconcile_failed", error=str(error), workflows=len(keys))  # noqa: TRY400  # its words say it all
+            self._look_again(keys)
+        self._outlet.observe("Workflow", self._clock.monotonic() - began)
+
+    async def _reconcile(self, keys: list[Key]) -> None:
+        now = self._clock.now()
+        plans = [(key, made) for key in keys if (made := self._plan(key, now)) is not None]
+        changes = [change for key, made in plans for change in await self._complete(key, made)]
+        if changes:
+            await self._recorder.record(*changes)
+        for key, made in plans:
+            if made.wake_at is not None:
+                self._queue.add_at(key, made.wake_at)
+            for run_id, reason in made.cancels:
+                self._outlet.cancel(run_id, reason)
+        if any(isinstance(change, CreateRun | FinishRun) for change in changes):
+            self._outlet.dispatch()
+
+    def _plan(self, key: Key, now: datetime) -> Plan | None:
+        """A defect met in one workflow stops no other."""
+        try:
+            return plan(self._loading.declaration(key), self._observed(key), now)
+        except Exception:
+            log.exception("plan_crashed", source=key[0], workflow=key[1])
+            self._look_again([key])
+            return None
+
+    def _observed(self, key: Key) -> Observed:
+        return Observed(
+            status=self._observations.status(key),
+            active=self._observations.active(key),
+            inputs=self._loading.inputs(key),
+            revision=self._loading.revision(key[0]),
+            fault=self._loading.fault(key),
+        )
+
+    def _look_again(self, keys: list[Key]) -> None:
+        for key in keys:
+            self._queue.add_at(key, self._clock.now() + LOOK_AGAIN)
+
+    async def _complete(self, key: Key, made: Plan) -> list[Change]:
+        """Pin the new runs: what the planner leaves out is the spec and the params' defaults."""
+        return [
+            replace(change, run=await self._pinned(key, change.run))
+            if isinstance(change, CreateRun) and not change.run.phase.terminal
+            else change
+            for change in made.changes
+        ]
+
+    async def _pinned(self, key: Key, run: Run) -> Run:
+        body = await self._loading.body(key)
+        try:
+            params = manifest.resolve_params(manifest.workflow(body), run.params, run)
+        except RondelError as error:
+            return replace(run, phase=Phase.ERROR, reason="InvalidParams", message=str(error))
+        return replace(run, spec=body, params=params)

@@ -1,0 +1,35 @@
+"""Every state change passes here once: written by the store, then seen by all who follow."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from controller.model.changes import Change
+from controller.observations import Observations
+from controller.store import Store
+
+Follower: TypeAlias = Callable[[Change], None]
+"""Told of each applied change after it is on disk: the log, the metrics, the dispatcher."""
+
+
+class Recorder:
+    """The daemon's ledger; implements `execute.ports.Ledger`."""
+
+    def __init__(
+        self, store: Store, observations: Observations, followers: Iterable[Follower] = ()
+    ) -> None:
+        self._store = store
+        self._observations = observations
+        self._followers = list(followers)
+
+    def follow(self, follower: Follower) -> None:
+        self._followers.append(follower)
+
+    async def record(self, *changes: Change) -> tuple[bool, ...]:
+        """Write the changes in one transaction; return which were applied."""
+        applied = await self._store.record(*changes)
+        for change, done in zip(changes, applied, strict=True):
+            if done:
+                self._observations.apply(change)
+                for follower in self._followers:
+                    follower(change)
+        return applied
