@@ -1,0 +1,118 @@
+"""What the schema's formats mean. One function each: it returns, or raises ValueError."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from controller.manifest import cron
+from controller.model.quantity import parse_duration
+
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\Z", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
+_CONDITION = re.compile(r"\s*\$\{\{.*\}\}\s*\Z", re.DOTALL)
+_MAX_NAME = 63
+_MAX_PATH = 4096
+
+
+class FormatError(ValueError):
+    """Text that its format refuses; `problem` and `remedy` are shown apart."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem, self.remedy = problem, remedy
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")  # noqa: PLR2004 - one line of it
+
+
+def name(text: str) -> None:
+    if not _NAME.match(text) or len(text) > _MAX_NAME:
+        remedy = "use a-z, 0-9 and '-', begin and end with a letter or digit, 63 at most"
+        raise FormatError(f"{_shown(text)} is not a name", remedy)
+
+
+def duration(text: str) -> None:
+    if not _parsed(text):
+        raise FormatError(f"{_shown(text)} is no time at all", "write a duration above zero")
+
+
+def duration_or_zero(text: str) -> None:
+    _parsed(text)
+
+
+def _parsed(text: str) -> bool:
+    try:
+        return bool(parse_duration(text))
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise FormatError(problem, remedy or "write less") from None
+
+
+def variable(text: str) -> None:
+    if not _VARIABLE.match(text):
+        raise FormatError(
+            f"{_shown(text)} is no name of an environment variable",
+            "use letters, digits and '_', not beginning with a digit",
+        )
+
+
+def condition(text: str) -> None:
+    if not _CONDITION.match(text):
+        raise FormatError(
+            f"{_shown(text)} is not an expression", f"write '${{{{ {text.strip()[:60]} }}}}'"
+        )
+
+
+def path(text: str) -> None:
+    if text.startswith("/"):
+        raise FormatError(f"{_shown(text)} is an absolute path", "write a relative one")
+    mount_path(text)
+
+
+def mount_path(text: str) -> None:
+    if ".." in text.split("/"):
+        raise FormatError(f"{_shown(text)} leaves its folder", "write a path without '..'")
+    if "\0" in text or "\\" in text or len(text) > _MAX_PATH:
+        raise FormatError(f"{_shown(text)} is not a usable path", "write folders with '/'")
+
+
+def cron_text(text: str) -> None:
+    cron.parse(text)
+
+
+@lru_cache(maxsize=1024)
+def time_zone(text: str) -> None:
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        problem = f"{_shown(text)} is not a known time zone"
+        raise FormatError(problem, "write an IANA name, as Europe/Berlin or UTC") from None
+
+
+FORMATS: dict[str, Callable[[str], None]] = {
+    "rondel-name": name,
+    "rondel-duration": duration,
+    "rondel-duration-or-zero": duration_or_zero,
+    "rondel-variable": variable,
+    "rondel-condition": condition,
+    "rondel-path": path,
+    "rondel-mount-path": mount_path,
+    "rondel-cron": cron_text,
+    "rondel-time-zone": time_zone,
+}
+
+
+def accepts(check: Callable[[str], None]) -> Callable[[object], bool]:
+    """Return the format as a yes or no, remembering what it said; other types pass."""
+
+    @lru_cache(maxsize=4096)
+    def decide(text: str) -> bool:
+        try:
+            check(text)
+        except ValueError:
+            return False
+        return True
+
+    return lambda value: decide(value) if isinstance(value, str) else True

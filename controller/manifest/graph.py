@@ -1,0 +1,109 @@
+"""The graph of a workflow's steps: who comes before whom."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from controller.manifest.template import TemplateError, expressive, references, written
+from controller.model.workflow import Step, Workflow
+
+# The parts of a step whose strings may hold expressions; what they name comes before it.
+EXPRESSIVE = (
+    *("image", "args", "shell", "env", "workdir", "when", "inputs"),
+    *("mounts", "outputs", "artifacts"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The steps of one section. Both maps have an entry for every step, in manifest order."""
+
+    needs: Mapping[str, tuple[str, ...]]
+    dependents: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, steps: Iterable[Step]) -> "Graph":
+        """Return the graph of `steps`; a need that is not among them is left out."""
+        listed = tuple(steps)
+        known = {step.name for step in listed}
+        needs = {step.name: tuple(n for n in step.needs if n in known) for step in listed}
+        dependents: dict[str, list[str]] = {step.name: [] for step in listed}
+        for name, before in needs.items():
+            for need in before:
+                dependents[need].append(name)
+        return cls(needs, {name: tuple(after) for name, after in dependents.items()})
+
+    def order(self) -> tuple[str, ...]:
+        """Return every name after all it needs, else in manifest order.
+
+        Raises:
+            CycleError: (graphlib) the needs go round; its second argument names the cycle.
+        """
+        return tuple(name for layer in self.layers() for name in layer)
+
+    def layers(self) -> list[tuple[str, ...]]:
+        """Return the names by depth: a layer needs only the ones before it."""
+        position = {name: index for index, name in enumerate(self.needs)}
+        sorter = TopologicalSorter(self.needs)
+        sorter.prepare()
+        layers = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=position.__getitem__)
+            layers.append(tuple(ready))
+            sorter.done(*ready)
+        return layers
+
+
+def order(workflow: Workflow) -> tuple[str, ...]:
+    """Return the names of the workflow's steps, each after all it needs."""
+    return Graph.of(workflow.steps).order()
+
+
+def cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Return the names of one cycle, the first again at the end; () when there is none."""
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return tuple(reversed(error.args[1]))
+    return ()
+
+
+def implied(step: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:
+    """Yield the steps that a step's raw value uses by expression or artifact mount.
+
+    Args:
+        step: the step as its manifest writes it.
+        known: names as expressions write them -> names of the steps of its section.
+    """
+    for field in EXPRESSIVE:
+        if field in step:
+            yield from _named(step[field], known)
+    for name in mounted(step.get("mounts")):
+        if written(name) in known and known[written(name)] == name:
+            yield name
+
+
+def _named(value: Any, known: Mapping[str, str]) -> Iterator[str]:
+    for _, text in expressive(value):
+        try:
+            used = references(text)
+        except TemplateError:
+            continue  # a fault of its own
+        for name in sorted(used):
+            if name[0] == "steps" and name[1:2] and name[1] in known:
+                yield known[name[1]]
+
+
+def mounted(mounts: Any) -> Iterator[str]:
+    """Yield the steps whose artifacts are mounted."""
+    for mount in mounts if isinstance(mounts, list) else ():
+        artifact = mount.get("artifact") if isinstance(mount, dict) else None
+        if isinstance(artifact, str):
+            yield artifact.partition(".")[0]
+
+
+def all_needs(step: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the declared needs, then the implied ones, each once."""
+    declared: Sequence[str] = step.get("needs", ())
+    return tuple(dict.fromkeys((*declared, *implied(step, known))))

@@ -1,0 +1,87 @@
+"""Checks of names: each is unique where it is looked up, also as expressions write it."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from controller import digest
+from controller.manifest import raw
+from controller.manifest.finding import Finding, Path
+from controller.manifest.template import written
+
+_UNUSABLE = frozenset({"in", "true", "false", "null"})
+
+
+def check(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield every name of the spec that is given twice."""
+    for list_ in ("params", "inputs"):
+        yield from _repeated(
+            (("spec", list_, index, "name"), name) for index, name, _ in raw.named(spec, list_)
+        )
+    yield from _repeated(_step_names(spec))
+    yield from _schedules(spec)
+    for section, index, step in raw.steps(spec):
+        yield from _inside(step, raw.step_path(section, index))
+
+
+def _step_names(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    for section, index, step in raw.steps(spec):
+        if isinstance(name := step.get("name"), str):
+            yield (*raw.step_path(section, index), "name"), name
+
+
+def _inside(step: dict[str, Any], path: Path) -> Iterator[Finding]:
+    if "artifacts" in step:
+        yield from _repeated(
+            ((*path, "artifacts", i, "name"), name) for i, name, _ in raw.named(step, "artifacts")
+        )
+    if len(outputs := raw.mapping(step, "outputs")) > 1:
+        yield from _repeated(((*path, "outputs", name), name) for name in outputs)
+
+
+def _repeated(found: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for path, name in found:
+        earlier = seen.setdefault(written(name), name)
+        if earlier is name:
+            continue
+        if earlier == name:
+            yield Finding(path, f"the name {name!r} is taken", "give it a name of its own")
+        else:
+            problem = f"{name!r} and {earlier!r} are one name in expressions ({written(name)})"
+            yield Finding(path, problem, "rename one of the two")
+
+
+def _schedules(spec: dict[str, Any]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, schedule in raw.entries(spec, "schedules"):
+        identity = schedule_identity(schedule)
+        if identity in seen:
+            remedy = "give each schedule a name of its own, or remove one"
+            yield Finding(("spec", "schedules", index), "two schedules are one", remedy)
+        seen.add(identity)
+
+
+def schedule_identity(schedule: dict[str, Any]) -> str:
+    """Return the name, else what stands for it: equal texts are equal schedules."""
+    if isinstance(name := schedule.get("name"), str):
+        return name
+    parts = (schedule.get("cron"), schedule.get("timeZone", "UTC"), schedule.get("params", {}))
+    return digest.canonical(parts)
+
+
+def usable(name: str) -> bool:
+    """Tell whether expressions can write this name."""
+    return not name[:1].isdigit() and name not in _UNUSABLE
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a remedy: the nearest known name, or the known names."""
+    listed = sorted(set(known))
+    close = get_close_matches(word, listed, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if not listed:
+        return "there is none here"
+    more = ", ..." if len(listed) > 12 else ""  # noqa: PLR2004 - one line of them
+    return f"known here: {', '.join(listed[:12])}{more}"

@@ -1,0 +1,239 @@
+"""bytes -> ParsedFile. A fast pass for what is well; a second one, with positions, for faults."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from controller import digest
+from controller.manifest import build, checks, reader, schema, tree, values
+from controller.manifest.finding import Finding, Path, pointer
+from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile
+from controller.model.workflow import ConcurrencyPolicy, Json
+
+API = "rondel/"
+MAX_FAULTS = 100  # of one file
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def parse_file(path: str, data: bytes, *, source: str = "", blob: str | None = None) -> ParsedFile:
+    """Return all that the file says: its manifests, or every fault with its position.
+
+    Args:
+        path: relative to the source's root; it stands in declarations and faults.
+        data: the file's bytes.
+        source: the source's name, for declarations.
+        blob: Git's id of the bytes; computed when left out.
+    """
+    blob = digest.git_blob(data) if blob is None else blob
+    if fault := _unreadable(path, data):
+        return ParsedFile(blob=blob, faults=(fault,))
+    try:
+        return _fast(path, data, source, blob)
+    except reader.IntricateError:
+        return _explained(path, data, source, blob)
+
+
+def _unreadable(path: str, data: bytes) -> Fault | None:
+    if len(data) > reader.MAX_BYTES:
+        problem = f"the file has {len(data):,} bytes, more than {reader.MAX_BYTES:,}"
+        return Fault(file=path, problem=problem, remedy="split it")
+    if data.startswith(_LFS):
+        remedy = "commit the manifest itself, without LFS"
+        return Fault(
+            file=path, line=1, column=1, problem="this is a Git LFS pointer", remedy=remedy
+        )
+    return None
+
+
+def is_manifest(value: Json) -> bool:
+    """Tell whether a document is one of ours: its apiVersion begins with `rondel/`."""
+    version = value.get("apiVersion") if isinstance(value, dict) else None
+    return isinstance(version, str) and version.startswith(API)
+
+
+def _fast(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
+    documents = []
+    ignored = 0
+    for number, (line, value) in enumerate(reader.read(data)):
+        if not is_manifest(value):
+            ignored += 1
+        elif _valid(value):
+            documents.append(_document(value, number, line, (source, path, blob)))
+        else:
+            raise reader.IntricateError
+    return ParsedFile(blob=blob, documents=tuple(documents), ignored=ignored)
+
+
+def _valid(value: dict[str, Any]) -> bool:
+    kind = value.get("kind")
+    if kind not in schema.KINDS or not schema.decider(kind)(value):
+        return False
+    return next(checks.check(value), None) is None
+
+
+def _document(
+    value: dict[str, Any], number: int, line: int, where: tuple[str, str, str]
+) -> ParsedDocument:
+    metadata, spec = value["metadata"], value["spec"]
+    body, spec_digest = pinned(metadata, spec)
+    name = metadata["name"]
+    return ParsedDocument(
+        kind=value["kind"],
+        name=name,
+        document=number,
+        line=line,
+        declaration=_declaration(spec, spec_digest, name, number, where),
+        body=body,
+    )
+
+
+def pinned(metadata: dict[str, Any], spec: dict[str, Any]) -> tuple[str, str]:
+    """Return the body a run is pinned to, and the digest of the spec without `suspend`."""
+    text = digest.canonical(spec)
+    told = text
+    if "suspend" in spec:
+        told = digest.canonical({key: item for key, item in spec.items() if key != "suspend"})
+    body = f'{{"metadata":{digest.canonical(metadata)},"spec":{text}}}'
+    return body, digest.sha256(told)
+
+
+def _declaration(
+    spec: dict[str, Any], spec_digest: str, name: str, number: int, where: tuple[str, str, str]
+) -> Declaration:
+    return Declaration(
+        source=where[0],
+        name=name,
+        file=where[1],
+        document=number,
+        blob=where[2],
+        spec_digest=spec_digest,
+        suspended=spec.get("suspend", False),
+        secrets=values.secrets_used(spec),
+        concurrency_policy=ConcurrencyPolicy(spec.get("concurrencyPolicy", "Forbid")),
+        priority=spec.get("priority", 0),
+        **build.starting(spec),
+    )
+
+
+def _explained(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
+    forest = tree.read(data)
+    documents = []
+    ignored = 0
+    for number, one in enumerate(forest.trees):
+        value = tree.value(one.root)
+        if is_manifest(value):
+            documents.append(_judged(one, value, number, (source, path, blob)))
+        else:
+            ignored += 1
+    faults = ()
+    if forest.stopped is not None:
+        place, problem, remedy = forest.stopped
+        faults = (_fault(path, place, "", problem, remedy),)
+    limited = _limited(documents, MAX_FAULTS - len(faults))
+    return ParsedFile(blob=blob, documents=limited, faults=faults, ignored=ignored)
+
+
+def _fault(path: str, place: tree.Place, at: str, problem: str, remedy: str) -> Fault:
+    return Fault(
+        file=path,
+        line=place.line,
+        column=place.column,
+        pointer=at,
+        problem=problem,
+        remedy=remedy,
+    )
+
+
+def _limited(documents: list[ParsedDocument], room: int) -> tuple[ParsedDocument, ...]:
+    """Keep `room` faults in all; a faulty document keeps one at least, to stay faulty."""
+    kept = []
+    for document in documents:
+        faults = document.faults[: max(room, 1)]
+        room -= len(faults)
+        kept.append(document if faults == document.faults else _with_faults(document, faults))
+    return tuple(kept)
+
+
+def _with_faults(document: ParsedDocument, faults: tuple[Fault, ...]) -> ParsedDocument:
+    return ParsedDocument(
+        kind=document.kind,
+        name=document.name,
+        document=document.document,
+        line=document.line,
+        faults=faults,
+    )
+
+
+def _judged(
+    one: tree.Tree, value: dict[str, Any], number: int, where: tuple[str, str, str]
+) -> ParsedDocument:
+    found = list(findings(one.root, value))
+    if not found:
+        return _document(value, number, one.line, where)
+    faults = {_located(one.root, where[1], finding): None for finding in found}
+    in_order = sorted(faults, key=lambda fault: (fault.line, fault.column))
+    return ParsedDocument(
+        kind=str(value.get("kind", "")),
+        name=_name(value),
+        document=number,
+        line=one.line,
+        faults=tuple(in_order),
+    )
+
+
+def _name(value: dict[str, Any]) -> str:
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _located(root: tree.Node, path: str, finding: Finding) -> Fault:
+    place = tree.locate(root, finding.path, at_key=finding.at_key)
+    return _fault(path, place, pointer(finding.path), finding.problem, finding.remedy)
+
+
+def findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
+    """Yield all that is wrong with a document; what a fault makes unsure is not judged again."""
+    broken = list(tree.findings(root))
+    yield from broken
+    hidden = {finding.path for finding in broken}
+    found = list(_schema_findings(value))
+    for finding in (*found, *_env_findings(root, value), *checks.check(value)):
+        if not _below(finding.path, hidden):
+            yield finding
+
+
+def _schema_findings(value: dict[str, Any]) -> Iterable[Finding]:
+    kind = value.get("kind")
+    if kind in schema.LATER_KINDS:
+        problem = f"kind {kind} is not supported by this version"
+        return [Finding(("kind",), problem, "remove the document for now")]
+    if schema.decider("Workflow")(value):
+        return []
+    from controller.manifest.explain import explain  # noqa: PLC0415 - jsonschema costs 90 ms
+
+    return explain("Workflow", value)
+
+
+def _env_findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
+    """A number or boolean in `env` must be written as JSON writes it: 1.50 would become 1.5."""
+    for path, key, item in _env_values(value):
+        node = tree.node_at(root, (*path, key))
+        if isinstance(item, (bool, int, float)) and node is not None and not node.canonical:
+            problem = f"as a value this becomes {json.dumps(item)}"
+            yield Finding((*path, key), problem, "quote it")
+
+
+def _env_values(value: dict[str, Any]) -> Iterator[tuple[Path, str, Json]]:
+    from controller.manifest import raw  # noqa: PLC0415
+
+    spec = raw.mapping(value, "spec")
+    for key, item in raw.mapping(raw.mapping(spec, "defaults"), "env").items():
+        yield ("spec", "defaults", "env"), key, item
+    for section, index, step in raw.steps(spec):
+        for key, item in raw.mapping(step, "env").items():
+            yield (*raw.step_path(section, index), "env"), key, item
+
+
+def _below(path: Path, hidden: set[Path]) -> bool:
+    return any(path[:length] in hidden for length in range(1, len(path) + 1))

@@ -1,0 +1,141 @@
+"""Checks of literal values: params and what is given for them, outputs' defaults, secrets."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from controller.manifest import raw
+from controller.manifest.finding import Finding, Path
+from controller.manifest.names import nearest
+from controller.manifest.template import OPENING
+from controller.model.workflow import Json
+
+
+def _integer(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+OF_TYPE: dict[str, Callable[[Json], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": _integer,
+    "number": _number,
+    "boolean": lambda value: isinstance(value, bool),
+    "list": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+    "json": lambda _: True,
+}
+_HINTS = {"string": "quote it", "integer": "write a whole number without quotes"}
+
+
+def check(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield values of the wrong type, missing ones, and secrets that the spec doesn't name."""
+    params = {name: param for _, name, param in raw.named(spec, "params")}
+    yield from _params(spec)
+    yield from _schedules(spec, params)
+    yield from _triggers(spec, params)
+    yield from _steps(spec)
+
+
+def _params(spec: dict[str, Any]) -> Iterator[Finding]:
+    for index, param in raw.entries(spec, "params"):
+        path = ("spec", "params", index)
+        for place, allowed in enumerate(_list(param, "enum")):
+            yield from _type(param, allowed, (*path, "enum", place))
+        if "default" in param and not has_expression(param["default"]):
+            yield from _value(param, param["default"], (*path, "default"))
+
+
+def _list(value: dict[str, Any], key: str) -> list[Any]:
+    found = value.get(key)
+    return found if isinstance(found, list) else []
+
+
+def has_expression(value: Json) -> bool:
+    return isinstance(value, str) and OPENING in value
+
+
+def _value(param: dict[str, Any], value: Json, path: Path) -> Iterator[Finding]:
+    wrong = list(_type(param, value, path))
+    yield from wrong
+    allowed = _list(param, "enum")
+    if not wrong and allowed and not one_of(value, allowed):
+        listed = ", ".join(map(str, allowed[:12]))
+        yield Finding(path, f"{value!r} is not among the values of its enum", f"use {listed}")
+
+
+def one_of(value: Json, allowed: list[Json] | tuple[Json, ...]) -> bool:
+    """Tell whether `value` is listed; true is not 1."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
+
+
+def _type(declared: dict[str, Any], value: Json, path: Path) -> Iterator[Finding]:
+    type_ = declared.get("type", "string")
+    if isinstance(type_, str) and type_ in OF_TYPE and not OF_TYPE[type_](value):
+        article = "an" if type_[0] in "aeio" else "a"
+        yield Finding(path, f"{value!r} is not {article} {type_}", _HINTS.get(type_, ""))
+
+
+def _schedules(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    for index, schedule in raw.entries(spec, "schedules"):
+        given = raw.mapping(schedule, "params")
+        path: Path = ("spec", "schedules", index)
+        for name, value in given.items():
+            if name not in params:
+                remedy = nearest(name, params)
+                yield Finding((*path, "params", name), f"there is no param {name!r}", remedy, True)  # noqa: FBT003 - a record
+            elif not has_expression(value):
+                yield from _value(params[name], value, (*path, "params", name))
+        yield from _missing(params, given, path, "the schedule")
+
+
+def _missing(
+    params: dict[str, dict[str, Any]], given: dict[str, Any], path: Path, who: str
+) -> Iterator[Finding]:
+    for name, param in params.items():
+        if "default" not in param and name not in given:
+            problem = f"{who} leaves the param {name!r} without a value"
+            yield Finding(path, problem, "give the param a default, or the schedule a value")
+
+
+def _triggers(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    changes = [index for index, trigger in raw.entries(spec, "triggers") if "onChange" in trigger]
+    for index in changes[:1]:
+        yield from _missing(params, {}, ("spec", "triggers", index), "onChange")
+    for index in changes[1:]:
+        yield Finding(("spec", "triggers", index), "onChange is given twice", "keep one of them")
+
+
+def _steps(spec: dict[str, Any]) -> Iterator[Finding]:
+    declared = {name for _, name in raw.texts(spec, "secrets")}
+    for section, index, step in raw.steps(spec):
+        path = raw.step_path(section, index)
+        if "inputs" in step and "agent" not in step:
+            remedy = "pass values by env, or mount an input"
+            yield Finding((*path, "inputs"), "only an agent has `inputs`", remedy, True)  # noqa: FBT003 - a record
+        for name, output in raw.mapping(step, "outputs").items():
+            if isinstance(output, dict) and output.get("default") is not None:
+                yield from _type(output, output["default"], (*path, "outputs", name, "default"))
+        if declared and "secrets" in step:
+            yield from _secrets(step, declared, path)
+
+
+def _secrets(step: dict[str, Any], declared: set[str], path: Path) -> Iterator[Finding]:
+    for index, use in raw.entries(step, "secrets"):
+        name = use.get("secret")
+        if isinstance(name, str) and name not in declared:
+            problem = f"the secret {name!r} is not among spec.secrets"
+            remedy = nearest(name, declared)
+            yield Finding((*path, "secrets", index, "secret"), problem, f"{remedy}; else add it")
+
+
+def secrets_used(spec: dict[str, Any]) -> tuple[str, ...]:
+    """Return every secret's name that the spec declares or uses, sorted."""
+    names = {name for _, name in raw.texts(spec, "secrets")}
+    for _, _, step in raw.steps(spec):
+        for _, use in raw.entries(step, "secrets"):
+            if isinstance(name := use.get("secret"), str):
+                names.add(name)
+    return tuple(sorted(names))
