@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from controller.manifest.graph import all_needs
-from controller.manifest.template import written
+from controller.manifest.template import OPENING, written
 from controller.model import quantity
 from controller.model.workflow import (
     UNSET,
@@ -42,12 +42,9 @@ _SIMPLE_DEFAULTS = ("image", "timeout", "mounts", "shell", "workdir")
 def workflow(body: str) -> Workflow:
     """Return the workflow that a valid document's body (its canonical JSON) stands for."""
     value = json.loads(body)
-    return from_values(value["metadata"], value["spec"])
-
-
-def from_values(metadata: Raw, spec: Raw) -> Workflow:
-    """Return the workflow of valid `metadata` and `spec`."""
-    sections = [_section(spec, name) for name in SECTIONS]
+    metadata, spec = value["metadata"], value["spec"]
+    expressions = OPENING in body
+    sections = [_section(spec, name, expressions=expressions) for name in SECTIONS]
     return Workflow(
         name=metadata["name"],
         description=metadata.get("description", ""),
@@ -129,11 +126,11 @@ def input_(raw: Raw) -> Input:
     return Input(name=raw["name"], path=raw["path"], ignore=tuple(raw.get("ignore", ())))
 
 
-def _section(spec: Raw, name: str) -> tuple[Step, ...]:
+def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
     raws = spec.get(name, ())
     known = {written(raw["name"]): raw["name"] for raw in raws}
     full = (with_defaults(raw, spec.get("defaults", {})) for raw in raws)
-    return tuple(step(raw, all_needs(raw, known)) for raw in full)
+    return tuple(step(raw, all_needs(raw, known, expressions=expressions)) for raw in full)
 
 
 def with_defaults(raw: Raw, defaults: Raw) -> Raw:

@@ -18,8 +18,8 @@ MACROS = {
 }
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 _SECOND = re.compile(r"(?:\*|[0-5]?\d(?:-[0-5]?\d)?)(?:/\d{1,2})?\Z", re.ASCII)
-_DAYS = "SUN MON TUE WED THU FRI SAT".split()
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _PART = re.compile(
     r"(?:\*|(?P<first>\d{1,2}|[A-Z]{3})(?:-(?P<last>\d{1,2}|[A-Z]{3}))?)(?:/(?P<step>\d{1,2}))?\Z",
     re.ASCII,

@@ -69,14 +69,17 @@ def cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return ()
 
 
-def implied(step: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:
+def implied(
+    step: Mapping[str, Any], known: Mapping[str, str], *, expressions: bool = True
+) -> Iterator[str]:
     """Yield the steps that a step's raw value uses by expression or artifact mount.
 
     Args:
         step: the step as its manifest writes it.
         known: names as expressions write them -> names of the steps of its section.
+        expressions: false when the manifest is known to hold none.
     """
-    for field in EXPRESSIVE:
+    for field in EXPRESSIVE if expressions else ():
         if field in step:
             yield from _named(step[field], known)
     for name in mounted(step.get("mounts")):
@@ -103,7 +106,10 @@ def mounted(mounts: Any) -> Iterator[str]:
             yield artifact.partition(".")[0]
 
 
-def all_needs(step: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, ...]:
+def all_needs(
+    step: Mapping[str, Any], known: Mapping[str, str], *, expressions: bool = True
+) -> tuple[str, ...]:
     """Return the declared needs, then the implied ones, each once."""
     declared: Sequence[str] = step.get("needs", ())
-    return tuple(dict.fromkeys((*declared, *implied(step, known))))
+    used = implied(step, known, expressions=expressions)
+    return tuple(dict.fromkeys((*declared, *used)))

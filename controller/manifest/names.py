@@ -42,8 +42,9 @@ def _inside(step: dict[str, Any], path: Path) -> Iterator[Finding]:
 def _repeated(found: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for path, name in found:
-        earlier = seen.setdefault(written(name), name)
-        if earlier is name:
+        earlier = seen.get(written(name))
+        seen.setdefault(written(name), name)
+        if earlier is None:
             continue
         if earlier == name:
             yield Finding(path, f"the name {name!r} is taken", "give it a name of its own")

@@ -13,12 +13,12 @@ from controller.manifest.template import written
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
-def check(spec: dict[str, Any]) -> Iterator[Finding]:
+def check(spec: dict[str, Any], *, expressions: bool = True) -> Iterator[Finding]:
     """Yield needs and mounts of unknown things, and one cycle of each section."""
     for section in SECTIONS:
         if section in spec:
             yield from _unknown_needs(spec, section)
-            yield from _cycle(spec, section)
+            yield from _cycle(spec, section, expressions=expressions)
     yield from _mounts(spec)
 
 
@@ -40,8 +40,8 @@ def _hint(spec: dict[str, Any], need: str, known: set[str]) -> str:
     return f"leave it out: {_AFTER}" if need in elsewhere else nearest(need, known)
 
 
-def _cycle(spec: dict[str, Any], section: str) -> Iterator[Finding]:
-    needs = needs_of(spec, section)
+def _cycle(spec: dict[str, Any], section: str, *, expressions: bool) -> Iterator[Finding]:
+    needs = needs_of(spec, section, expressions=expressions)
     if _all_backward(needs):
         return
     if circle := cycle(needs):
@@ -53,12 +53,17 @@ def _cycle(spec: dict[str, Any], section: str) -> Iterator[Finding]:
         )
 
 
-def needs_of(spec: dict[str, Any], section: str) -> dict[str, tuple[str, ...]]:
+def needs_of(
+    spec: dict[str, Any], section: str, *, expressions: bool = True
+) -> dict[str, tuple[str, ...]]:
     """Return the declared and implied needs of a section's steps, by name."""
     defaults = raw.mapping(spec, "defaults")
     listed = [(name, with_defaults(step, defaults)) for _, name, step in raw.named(spec, section)]
     known = {written(name): name for name, _ in listed}
-    return {name: all_needs(_tidy(step), known) for name, step in listed}
+    needs: dict[str, tuple[str, ...]] = {}
+    for name, step in listed:  # of a repeated name the first, as everywhere
+        needs.setdefault(name, all_needs(_tidy(step), known, expressions=expressions))
+    return needs
 
 
 def _tidy(step: Any) -> Any:
@@ -122,7 +127,7 @@ def _artifact(
 
 
 def artifacts(spec: dict[str, Any], section: str) -> Iterator[str]:
-    """Yield "step.artifact" for all that a step of `section` can mount: hooks see the steps' too."""
+    """Yield "step.artifact" for all that a step of `section` can mount; hooks see the steps'."""
     for place in dict.fromkeys(("steps", section)):
         for _, name, step in raw.named(spec, place):
             for _, artifact, _ in raw.named(step, "artifacts"):

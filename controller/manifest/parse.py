@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from controller import digest
-from controller.manifest import build, checks, reader, schema, tree, values
+from controller.manifest import build, checks, raw, reader, schema, tree, values
 from controller.manifest.finding import Finding, Path, pointer
+from controller.manifest.template import OPENING
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile
 from controller.model.workflow import ConcurrencyPolicy, Json
 
@@ -57,18 +58,22 @@ def _fast(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
     for number, (line, value) in enumerate(reader.read(data)):
         if not is_manifest(value):
             ignored += 1
-        elif _valid(value):
-            documents.append(_document(value, number, line, (source, path, blob)))
         else:
-            raise reader.IntricateError
+            documents.append(_judged_fast(value, number, line, (source, path, blob)))
     return ParsedFile(blob=blob, documents=tuple(documents), ignored=ignored)
 
 
-def _valid(value: dict[str, Any]) -> bool:
+def _judged_fast(
+    value: dict[str, Any], number: int, line: int, where: tuple[str, str, str]
+) -> ParsedDocument:
     kind = value.get("kind")
     if kind not in schema.KINDS or not schema.decider(kind)(value):
-        return False
-    return next(checks.check(value), None) is None
+        raise reader.IntricateError
+    document = _document(value, number, line, where)
+    expressions = document.body is not None and OPENING in document.body
+    if any(checks.check(value, expressions=expressions)):
+        raise reader.IntricateError
+    return document
 
 
 def _document(
@@ -125,7 +130,7 @@ def _explained(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
             documents.append(_judged(one, value, number, (source, path, blob)))
         else:
             ignored += 1
-    faults = ()
+    faults: tuple[Fault, ...] = ()
     if forest.stopped is not None:
         place, problem, remedy = forest.stopped
         faults = (_fault(path, place, "", problem, remedy),)
@@ -225,8 +230,6 @@ def _env_findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _env_values(value: dict[str, Any]) -> Iterator[tuple[Path, str, Json]]:
-    from controller.manifest import raw  # noqa: PLC0415
-
     spec = raw.mapping(value, "spec")
     for key, item in raw.mapping(raw.mapping(spec, "defaults"), "env").items():
         yield ("spec", "defaults", "env"), key, item

@@ -8,7 +8,7 @@ with positions: it knows the right value, or says what is wrong.
 from typing import Any, NamedTuple
 
 from yaml import YAMLError
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 from yaml.events import (
     DocumentEndEvent,
     DocumentStartEvent,
@@ -60,7 +60,7 @@ def read(data: bytes) -> list[Document]:
         raise IntricateError from error
 
 
-def _documents(parser: Any) -> list[Document]:  # noqa: C901, PLR0912 - one loop, held hot on purpose
+def _documents(parser: Any) -> list[Document]:  # noqa: C901 - one loop, held hot on purpose
     documents: list[Document] = []
     next_event = parser.get_event
     items: list[Json] = []

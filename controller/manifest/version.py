@@ -1,4 +1,4 @@
-"""What the parse cache is keyed by beside the content: this reader, and the schemas it read with."""
+"""What the parse cache is keyed by beside the content: this reader and its schemas."""
 
 from controller import digest
 from controller.manifest import schema

@@ -1,0 +1,196 @@
+"""Checks of expressions: each stands where it is read, uses known names, and has a fitting type."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from controller.manifest import expression, raw
+from controller.manifest.finding import Finding, Path
+from controller.manifest.graph import EXPRESSIVE
+from controller.manifest.names import nearest, usable
+from controller.manifest.template import (
+    Name,
+    Piece,
+    TemplateError,
+    expressive,
+    names,
+    split,
+    written,
+)
+
+Types = dict[Name, str]
+_RUN: Types = {
+    **{("run", name): "string" for name in ("id", "trigger", "source", "revision", "date")},
+    ("run", "scheduledTime"): "timestamp",
+    ("run", "fresh"): "boolean",
+    ("workflow", "name"): "string",
+    ("workflow", "labels"): "labels",
+}
+_HOOKS = frozenset({"onSuccess", "onFailure", "onCancel", "finally"})
+_FREE_TEXT = frozenset({"description", "enum"})
+_PARTS = {
+    "steps": "steps.NAME.phase, .exitCode, .outputs.NAME or .artifacts.NAME",
+    "inputs": "inputs.NAME.digest",
+    "params": "params.NAME",
+    "run": "run.id, run.date, run.trigger, ...",
+    "workflow": "workflow.name or workflow.labels",
+}
+
+
+class World:
+    """The names that expressions of one document can use, by place; made when first asked for."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self._made: dict[str, Types] = {}
+
+    def at(self, path: Path) -> Types | None:
+        """Return names and types for an expression at `path` of the spec; None: none is read."""
+        match path:
+            case ("when",) | ("outputs", _):
+                return self.types("when" if path == ("when",) else "steps")
+            case ("params", _, "default", *_):
+                return _RUN
+            case ("defaults", str(field), *_) if field in EXPRESSIVE:
+                return self.types("defaults")
+            case (str(section), int(), str(field), *_) if field in EXPRESSIVE:
+                return self.types(section) if section in {"steps", *_HOOKS} else None
+        return None
+
+    def types(self, place: str) -> Types:
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+    def _make(self, place: str) -> Types:
+        types = _RUN | self._params()
+        if place == "when":
+            return types
+        types |= {
+            ("inputs", written(name), "digest"): "string"
+            for _, name, _ in raw.named(self.spec, "inputs")
+        }
+        if place != "defaults":
+            types |= self._steps("steps")
+        if place in _HOOKS:
+            types |= self._steps(place) | {("run", "phase"): "string"}
+        return types
+
+    def _params(self) -> Types:
+        found: Types = {}
+        for _, name, param in raw.named(self.spec, "params"):
+            type_ = param.get("type", "string")
+            found["params", written(name)] = type_ if type_ in _PARAM_TYPES else "dyn"
+        return found
+
+    def _steps(self, section: str) -> Types:
+        found: Types = {}
+        for _, name, step in raw.named(self.spec, section):
+            start = ("steps", written(name))
+            found[(*start, "phase")] = "string"
+            found[(*start, "exitCode")] = "dyn"  # null of a step that never started
+            for key, output in raw.mapping(step, "outputs").items():
+                found[(*start, "outputs", written(key))] = _output_type(output)
+            for _, key, _ in raw.named(step, "artifacts"):
+                found[(*start, "artifacts", written(key))] = "string"
+        return found
+
+    def real_names(self, root: str) -> list[str]:
+        """Return the names under `root` as the manifest writes them."""
+        if root == "steps":
+            found = [step.get("name") for _, _, step in raw.steps(self.spec)]
+            return [name for name in found if isinstance(name, str)]
+        return [name for _, name, _ in raw.named(self.spec, root)]
+
+
+_PARAM_TYPES = frozenset({"string", "integer", "number", "boolean", "list", "object"})
+
+
+def _output_type(output: Any) -> str:
+    type_ = output.get("type", "string") if isinstance(output, dict) else "dyn"
+    nullable = isinstance(output, dict) and "default" in output and output["default"] is None
+    return type_ if type_ in _PARAM_TYPES and not nullable else "dyn"
+
+
+def check(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what is wrong with the expressions of a spec."""
+    world = World(spec)
+    for path, text in expressive(spec):
+        types = world.at(path)
+        where = ("spec", *path)
+        if types is not None:
+            yield from _text(text, where, types, world)
+        elif path[-1] == "script":
+            remedy = "pass the value by env and read it as a variable"
+            yield Finding(where, "expressions are not read in a script", remedy)
+        elif not _FREE_TEXT & set(map(str, path)):
+            yield Finding(where, "expressions are not read here", _elsewhere(path))
+
+
+def _elsewhere(path: Path) -> str:
+    if path[0] == "schedules":
+        return "put it into the default of the param"
+    return "write the value itself"
+
+
+def _text(text: str, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    try:
+        pieces = split(text)
+    except TemplateError as error:
+        yield Finding(where, str(error), "write it as ${{ params.name }}")
+        return
+    for piece in pieces:
+        if piece.expression:
+            yield from _expression(piece, where, types, world)
+    if len(pieces) == 1 and pieces[0].expression:
+        yield from _result(pieces[0].text, where, types, world)
+
+
+def _expression(piece: Piece, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    unknown = [name for name in sorted(names(piece.text)) if name not in types]
+    for name in unknown:
+        yield Finding(where, *_unknown(name, piece.text, types, world))
+    if not unknown and (problem := expression.check(piece.text, types).problem):
+        yield Finding(where, f"{piece.text[:60]!r}: {problem}", "see docs/reference/workflow.md")
+
+
+def _unknown(name: Name, text: str, types: Mapping[Name, str], world: World) -> tuple[str, str]:
+    root = name[0]
+    problem = f"there is no {'.'.join(name)} here"
+    if root == "matrix":
+        return "`matrix` is not supported by this version", "remove it for now"
+    for real in world.real_names(root):
+        if not usable(real) and f"{root}.{real}" in text:
+            return problem, f"rename {real!r}: expressions can't write that name"
+        if "-" in real and f"{root}.{real}" in text:
+            return problem, f"write {root}.{written(real)}"
+    if name == ("run", "phase"):
+        return problem, "run.phase is known in hooks and finally steps"
+    if not any(known[: len(name)] != known and known[: len(name)] == name for known in types):
+        return problem, _near(name, types)
+    return f"{'.'.join(name)} is not a value", f"write {_PARTS[root]}"
+
+
+def _near(name: Name, types: Mapping[Name, str]) -> str:
+    known = [".".join(one) for one in types if one[0] == name[0]]
+    return nearest(".".join(name), known) if known else f"this manifest has no {name[0]}"
+
+
+def _result(text: str, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    wanted = _wanted(where, world)
+    if wanted is None or not all(name in types for name in names(text)):
+        return
+    checked = expression.check(text, types)
+    found = "string" if checked.type == "timestamp" else checked.type
+    if not checked.problem and found not in {wanted, "dyn"}:
+        problem = f"{text[:60]!r} is of type {found}, not {wanted}"
+        yield Finding(where, problem, f"write an expression of type {wanted}")
+
+
+def _wanted(where: Path, world: World) -> str | None:
+    if where[-1] == "when":
+        return "boolean"
+    match where:
+        case ("spec", "params", int(index), "default"):
+            type_ = world.spec["params"][index].get("type", "string")
+            return type_ if type_ in {"string", "integer", "number", "boolean"} else None
+    return None
