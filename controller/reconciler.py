@@ -115,6 +115,7 @@ class Reconciler:
 
     def _observed(self, key: Key) -> Observed:
         return Observed(
+            key=key,
             status=self._observations.status(key),
             active=self._observations.active(key),
             inputs=self._loading.inputs(key),

@@ -1,4 +1,4 @@
-"""`make run`: the controller in the foreground on a scratch Git repository made from the examples."""
+"""`make run`: the controller in the foreground on a scratch Git repository of examples."""
 
 import os
 import shutil
@@ -77,7 +77,9 @@ def main() -> None:
     configuration.write_text(CONFIGURATION)
     introduce()
     os.chdir(EXAMPLES.parent)
-    os.execv(BIN / "rondel", ["rondel", "serve", "--config", str(configuration)])
+    os.execv(  # noqa: S606 - this very program goes on as the controller
+        BIN / "rondel", ["rondel", "serve", "--config", str(configuration)]
+    )
 
 
 if __name__ == "__main__":

@@ -63,10 +63,13 @@ class WorkflowStatus:
 
     source: str
     name: str
-    file: str = ""
+    file: str = ""  # of its last valid text, relative to the source's root
+    blob: str = ""  # Git's id of that file: finds the last valid spec after a restart
+    document: int = 0  # which document of that file
     generation: int = 0  # counts spec digests; 0: never valid
     observed_generation: int = 0
     change: int = 0  # counts spec or input digests
+    answered_change: int = 0  # the newest change that has its run, or wanted none
     spec_digest: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests last seen
     revision: str = ""

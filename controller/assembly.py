@@ -1,0 +1,50 @@
+"""Settings to parts: what the daemon, `rondel exec` and the Python API are put together from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from controller.clock import Clock
+from controller.execute.engine import RunEngine
+from controller.execute.ports import Executor, Inputs, Ledger
+from controller.model.settings import Settings
+from controller.secrets import ConfiguredSecrets
+from controller.store import Store
+
+
+def run_engine(
+    settings: Settings,
+    *,
+    store: Store,
+    ledger: Ledger,
+    inputs: Inputs,
+    secrets: ConfiguredSecrets,
+    clock: Clock,
+    on_line: Callable[..., Any] | None = None,
+) -> RunEngine:
+    """Return a run engine with the one executor that the settings name."""
+    return RunEngine(
+        ledger=ledger,
+        blobs=store.blobs,
+        inputs=inputs,
+        secrets=secrets,
+        executors={settings.executor: executor(settings, secrets=secrets, clock=clock)},
+        clock=clock,
+        state_dir=Path(settings.state_dir),
+        max_steps=settings.max_parallel.steps,
+        log_max_size=settings.log_max_size,
+        infrastructure_retry=settings.infrastructure_retry,
+        on_line=on_line,
+    )
+
+
+def executor(settings: Settings, *, secrets: ConfiguredSecrets, clock: Clock) -> Executor:
+    """Return the executor that the settings name; never another one in its place."""
+    state_dir = Path(settings.state_dir)
+    if settings.executor == "local":
+        from controller.execute.local import LocalExecutor  # noqa: PLC0415 - one of the two
+
+        return LocalExecutor(state_dir=state_dir, user=settings.local_user)
+    from controller.execute.dagger import DaggerExecutor  # noqa: PLC0415 - one of the two
+
+    return DaggerExecutor(settings.dagger, secrets=secrets, state_dir=state_dir, clock=clock)

@@ -1,0 +1,111 @@
+"""Judgements about sources and workflows, in Flux's and Argo CD's manners."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from controller.errors import StalledError, TransientError
+from controller.model.condition import (
+    Condition,
+    Health,
+    SourceStatus,
+    Status,
+    Sync,
+    WorkflowStatus,
+    drop,
+    put,
+)
+from controller.model.run import Phase
+from controller.model.source import Fault, Snapshot
+from controller.reconcile.desired import Loaded
+
+SHOWN_FAULTS = 3
+
+
+def judged(status: WorkflowStatus, fault: Fault | None, now: datetime) -> WorkflowStatus:
+    """Return the status with conditions, sync and health that follow from it."""
+    status = replace(status, valid=fault is None, observed_generation=status.generation)
+    status = replace(status, health=health_of(status))
+    if fault is None:
+        ready = condition("Ready", Status.TRUE, "Reconciled", "", now, status.generation)
+        conditions = put(drop(status.conditions, "Stalled"), ready)
+        return replace(status, conditions=conditions, sync=Sync.SYNCED)
+    reason = "InvalidManifest"
+    ready = condition("Ready", Status.FALSE, reason, str(fault), now, status.generation)
+    stalled = condition("Stalled", Status.TRUE, reason, str(fault), now, status.generation)
+    conditions = put(put(status.conditions, ready), stalled)
+    return replace(status, conditions=conditions, sync=Sync.OUT_OF_SYNC)
+
+
+def health_of(status: WorkflowStatus) -> Health:
+    """Return how its work goes, as far as finished runs tell; a view adds Progressing."""
+    if status.retired:
+        return Health.MISSING
+    if status.suspended:
+        return Health.SUSPENDED
+    if status.last_phase is None:
+        return Health.UNKNOWN
+    return Health.HEALTHY if status.last_phase is Phase.SUCCEEDED else Health.DEGRADED
+
+
+def applied(
+    status: SourceStatus, loaded: Loaded, snapshot: Snapshot, now: datetime
+) -> SourceStatus:
+    """Return a source's status after a snapshot was loaded."""
+    faults = loaded.all_faults
+    generation = status.generation
+    if faults:
+        message = f"{len(faults)} faults: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
+        ready = condition("Ready", Status.FALSE, "PartiallyApplied", message, now, generation)
+    else:
+        ready = condition("Ready", Status.TRUE, "Applied", snapshot.revision, now, generation)
+    return replace(
+        status,
+        last_attempted_revision=snapshot.revision,
+        last_applied_revision=snapshot.revision,
+        observed_generation=generation,
+        conditions=put(drop(status.conditions, "FetchFailed", "Stalled", "Reconciling"), ready),
+        sync=Sync.OUT_OF_SYNC if faults else Sync.SYNCED,
+        health=Health.DEGRADED if faults else Health.HEALTHY,
+        workflows=len(loaded.declarations),
+        last_success_at=now,
+    )
+
+
+def fetch_failed(
+    status: SourceStatus, error: StalledError | TransientError, now: datetime
+) -> SourceStatus:
+    """Return a source's status after a look that failed; what was loaded keeps working."""
+    generation, message = status.generation, str(error)
+    conditions = status.conditions
+    for type_, value in (("FetchFailed", Status.TRUE), ("Ready", Status.FALSE)):
+        conditions = put(
+            conditions, condition(type_, value, error.reason, message, now, generation)
+        )
+    if isinstance(error, StalledError):
+        stalled = condition("Stalled", Status.TRUE, error.reason, message, now, generation)
+        conditions = put(drop(conditions, "Reconciling"), stalled)
+    else:
+        again = condition(
+            "Reconciling", Status.TRUE, "ProgressingWithRetry", message, now, generation
+        )
+        conditions = put(drop(conditions, "Stalled"), again)
+    return replace(
+        status,
+        conditions=conditions,
+        observed_generation=generation,
+        sync=Sync.UNKNOWN,
+        health=Health.DEGRADED,
+    )
+
+
+def condition(  # noqa: PLR0917 - a row of a table
+    type_: str, status: Status, reason: str, message: str, now: datetime, generation: int
+) -> Condition:
+    return Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=now,
+        observed_generation=generation,
+    )

@@ -1,0 +1,74 @@
+"""What an input is made of, by content: the same digest for Git and Directory."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+from pathspec import GitIgnoreSpec
+
+from controller import digest
+from controller.model.source import Entry
+from controller.model.workflow import Input
+
+AFTER_SLASH = "0"  # the character after "/": a folder's paths sort before folder + this
+
+
+class Index:
+    """The paths of one snapshot, sorted once, so that each input is found by two bisections."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries
+        self._paths: list[str] | None = None  # sorted when an input first asks
+
+    def select(self, wanted: Input) -> dict[str, Entry]:
+        """Return the input's files, by path relative to it ("" when it is one file)."""
+        root = normal(wanted.path)
+        if root in self._entries:
+            return {"": self._entries[root]}
+        below = self._below(root)
+        if wanted.ignore:
+            ignored = GitIgnoreSpec.from_lines(wanted.ignore)
+            below = {path: entry for path, entry in below.items() if not ignored.match_file(path)}
+        return below
+
+    def digest(self, wanted: Input) -> str | None:
+        """Return the input's digest; None when nothing is there."""
+        selected = self.select(wanted)
+        return digest_of(selected) if selected else None
+
+    def _below(self, root: str) -> dict[str, Entry]:
+        if self._paths is None:
+            self._paths = sorted(self._entries)
+        if not root:
+            return dict(self._entries)
+        first = bisect_left(self._paths, root + "/")
+        last = bisect_left(self._paths, root + AFTER_SLASH)
+        cut = len(root) + 1
+        return {path[cut:]: self._entries[path] for path in self._paths[first:last]}
+
+
+def select(entries: Mapping[str, Entry], wanted: Input) -> dict[str, Entry]:
+    """Return the input's files, by path relative to it ("" when it is one file)."""
+    return Index(entries).select(wanted)
+
+
+def input_digest(entries: Mapping[str, Entry], wanted: Input) -> str | None:
+    """Return the digest over an input's sorted (mode, path, blob); None: nothing is there."""
+    return Index(entries).digest(wanted)
+
+
+def digest_of(selected: Mapping[str, Entry]) -> str:
+    """Return the digest of selected files, paths relative to the input."""
+    lines = (f"{entry.mode} {entry.blob} {path}\0" for path, entry in sorted(selected.items()))
+    return digest.sha256("".join(lines))
+
+
+def within(path: str, root: str) -> bool:
+    """Tell whether `path` is `root` or stands below it; "" and "." hold everything."""
+    root = normal(root)
+    return not root or path == root or path.startswith(root + "/")
+
+
+def normal(path: str) -> str:
+    """Return a path of a manifest as snapshots write it: no "./", no trailing slash."""
+    parts: Iterable[str] = (part for part in path.split("/") if part not in {"", "."})
+    return "/".join(parts)
