@@ -70,12 +70,20 @@ def explain(kind: str, document: Json) -> Iterator[Finding]:
         yield from _findings(error)
 
 
+def _rule(error: ValidationError) -> Any:
+    return error.validator_value
+
+
+def _given(error: ValidationError) -> Any:
+    return error.instance
+
+
 def _findings(error: ValidationError) -> Iterator[Finding]:
     path: Path = tuple(error.absolute_path)
     words = error.schema.get("errorMessage") if isinstance(error.schema, dict) else None
     if error.validator in {"anyOf", "oneOf"} and words:
         yield from _choice(error, path, words)
-    elif error.validator == "additionalProperties" and error.validator_value is False:
+    elif error.validator == "additionalProperties" and _rule(error) is False:
         yield from _unknown_keys(error, path)
     elif error.validator == "required":
         yield from _missing(error, path)
@@ -94,13 +102,13 @@ def _choice(error: ValidationError, path: Path, words: dict[str, str]) -> Iterat
 
 def _is_about_later(error: ValidationError, path: Path) -> bool:
     """`matrix`, `module`... are told by their own fault: none of the present choices is missed."""
-    given = error.instance
+    given = _given(error)
     return isinstance(given, dict) and any(unsupported(path, key) for key in given)
 
 
 def _unknown_keys(error: ValidationError, path: Path) -> Iterator[Finding]:
     known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
-    for key in error.instance:
+    for key in _given(error):
         if key in known:
             continue
         if words := unsupported(path, key):
@@ -111,7 +119,7 @@ def _unknown_keys(error: ValidationError, path: Path) -> Iterator[Finding]:
 
 def _missing(error: ValidationError, path: Path) -> Iterator[Finding]:
     # jsonschema reports each missing key by itself, naming it in its message alone
-    missing = [key for key in error.validator_value if error.message.startswith(repr(key))]
+    missing = [key for key in _rule(error) if error.message.startswith(repr(key))]
     for key in missing:
         if not _is_about_later(error, path):
             yield Finding(path, f"`{key}` is missing", f"add `{key}`")
@@ -130,11 +138,9 @@ def _format(error: ValidationError) -> tuple[str, str]:
 
 
 def _type(error: ValidationError) -> tuple[str, str]:
-    wanted = error.validator_value
+    wanted = _rule(error)
     listed = " or ".join(_TYPES[one] for one in ([wanted] if isinstance(wanted, str) else wanted))
-    return f"expected {listed}, found {_shown(error.instance)}", _type_remedy(
-        wanted, error.instance
-    )
+    return f"expected {listed}, found {_shown(_given(error))}", _type_remedy(wanted, _given(error))
 
 
 def _type_remedy(wanted: Any, found: Any) -> str:
@@ -157,28 +163,28 @@ _EXAMPLES = {
 
 
 def _enum(error: ValidationError) -> tuple[str, str]:
-    allowed = [str(one) for one in error.validator_value]
-    found = error.instance if isinstance(error.instance, str) else ""
+    allowed = [str(one) for one in _rule(error)]
+    found = _given(error) if isinstance(_given(error), str) else ""
     close = nearest(found, allowed)
     remedy = close if close.startswith("did") else f"use {', '.join(allowed)}"
-    return f"{_shown(error.instance)} is not one of {', '.join(allowed)}", remedy
+    return f"{_shown(_given(error))} is not one of {', '.join(allowed)}", remedy
 
 
 def _bound(word: str) -> Any:
     def words(error: ValidationError) -> tuple[str, str]:
-        limit = f"{error.validator_value:,}"
-        return f"{_shown(error.instance)} is {word} {limit}", f"the limit is {limit}"
+        limit = f"{_rule(error):,}"
+        return f"{_shown(_given(error))} is {word} {limit}", f"the limit is {limit}"
 
     return words
 
 
 def _too_many(error: ValidationError) -> tuple[str, str]:
-    problem = f"{len(error.instance):,} entries are more than {error.validator_value:,}"
-    return problem, f"the limit is {error.validator_value:,}"
+    problem = f"{len(_given(error)):,} entries are more than {_rule(error):,}"
+    return problem, f"the limit is {_rule(error):,}"
 
 
 def _empty(error: ValidationError) -> tuple[str, str]:
-    return f"{_shown(error.instance)} is empty", "write a value, or remove the key"
+    return f"{_shown(_given(error))} is empty", "write a value, or remove the key"
 
 
 def _unique(_: ValidationError) -> tuple[str, str]:

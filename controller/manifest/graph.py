@@ -79,9 +79,8 @@ def implied(
         known: names as expressions write them -> names of the steps of its section.
         expressions: false when the manifest is known to hold none.
     """
-    for field in EXPRESSIVE if expressions else ():
-        if field in step:
-            yield from _named(step[field], known)
+    if expressions:
+        yield from _named({field: step[field] for field in EXPRESSIVE if field in step}, known)
     for name in mounted(step.get("mounts")):
         if written(name) in known and known[written(name)] == name:
             yield name
@@ -94,7 +93,7 @@ def _named(value: Any, known: Mapping[str, str]) -> Iterator[str]:
         except TemplateError:
             continue  # a fault of its own
         for name in sorted(used):
-            if name[0] == "steps" and name[1:2] and name[1] in known:
+            if name[0] == "steps" and len(name) > 1 and name[1] in known:
                 yield known[name[1]]
 
 

@@ -42,8 +42,9 @@ def named(value: Any, key: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
 def steps(spec: Any) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield section, index and value of every step, hook and finally step."""
     for section in SECTIONS:
-        for index, step in entries(spec, section):
-            yield section, index, step
+        if section in spec:
+            for index, step in entries(spec, section):
+                yield section, index, step
 
 
 def step_path(section: str, index: int) -> Path:

@@ -60,7 +60,7 @@ def read(data: bytes) -> list[Document]:
         raise IntricateError from error
 
 
-def _documents(parser: Any) -> list[Document]:  # noqa: C901 - one loop, held hot on purpose
+def _documents(parser: Any) -> list[Document]:  # noqa: C901, PLR0915 - the hot loop
     documents: list[Document] = []
     next_event = parser.get_event
     items: list[Json] = []

@@ -4,7 +4,7 @@ Nothing here knows CEL: names are found by its tokens, so that implied needs cos
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -115,13 +115,21 @@ def written(name: str) -> str:
 
 
 def expressive(value: Json, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield every string below `value` that holds an expression, with its path."""
-    if isinstance(value, str):
-        if OPENING in value:
-            yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from expressive(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from expressive(item, (*path, index))
+    """Yield every string in or below `value` that holds an expression, with its path."""
+    if isinstance(value, str) and OPENING in value:
+        yield path, value
+    pending = [(path, value)]
+    while pending:
+        place, found = pending.pop()
+        for key, item in _children(found):
+            if isinstance(item, str):
+                if OPENING in item:
+                    yield (*place, key), item
+            elif isinstance(item, (dict, list)) and item:
+                pending.append(((*place, key), item))
+
+
+def _children(value: Json) -> Iterable[tuple[str | int, Json]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()

@@ -281,12 +281,18 @@ def node_at(node: Node, path: Path) -> Node | None:
 
 
 def _syntax_fault(error: YAMLError, text: str) -> tuple[Place, str, str]:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    place = Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
+    place = _syntax_place(error)
     if column := _schedule_column(text, place):
         return Place(place.line, column), "a schedule stands here unquoted", "quote the schedule"
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return place, f"this is not YAML: {problem}", "check the quotes, brackets and indentation here"
+
+
+def _syntax_place(error: YAMLError) -> Place:
+    for name in ("problem_mark", "context_mark"):
+        if (mark := getattr(error, name, None)) is not None:
+            return Place(mark.line + 1, mark.column + 1)
+    return Place(1, 1)
 
 
 def _schedule_column(text: str, place: Place) -> int | None:

@@ -1,0 +1,267 @@
+"""What an author of manifests does without a daemon: validate, render, schema, graph, init."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller import manifest
+from controller.errors import UsageError
+from controller.manifest import schema as schemas
+from controller.manifest.rendered import rendered
+from controller.model.source import Fault, ParsedDocument, ParsedFile
+
+_SUFFIXES = {".yaml", ".yml"}
+
+
+class ListFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class GraphFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    DOT = "dot"
+
+
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder that paths of inputs start from.")
+]
+Chosen = Annotated[
+    str | None, typer.Option("--workflow", help="Which workflow, when the file has several.")
+]
+
+
+def validate(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")],
+    output: Annotated[ListFormat, typer.Option("--output", "-o")] = ListFormat.TEXT,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List ignored YAML.")] = False,
+    root: Root = None,
+) -> None:
+    """Check manifests: every fault at once, each with its place and a remedy.
+
+    Example: rondel validate workflows/
+    """
+    _folder(root)
+    parsed = {str(path): _parsed(path) for path in _files(paths)}
+    faults = [fault for one in parsed.values() for fault in _all_faults(one)]
+    faults += manifest.duplicates(parsed)
+    if output is ListFormat.JSON:
+        print(json.dumps([asdict(fault) for fault in faults], indent=2, ensure_ascii=False))
+    else:
+        _tell(parsed, faults, verbose=verbose)
+    if faults:
+        raise typer.Exit(2)
+
+
+def _folder(root: Path | None) -> None:
+    if root is not None and not root.is_dir():
+        raise UsageError("there is no such folder", where=f"--root {root}")
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise UsageError("there is no such file or folder", where=str(path))
+        for file in _below(path) if path.is_dir() else (path,):
+            if file not in seen:
+                seen.add(file)
+                yield file
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the folder's YAML files; names that begin with a dot are not read."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        elif path.suffix in _SUFFIXES and not path.is_dir():
+            yield path
+
+
+def _parsed(path: Path) -> ParsedFile:
+    try:
+        data = _read(path)
+    except OSError as error:
+        fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
+        return ParsedFile(blob="", faults=(fault,))
+    return manifest.parse_file(str(path), data)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise OSError(0, "it is not a regular file")
+    return path.read_bytes()
+
+
+def _all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
+    return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
+
+
+def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) -> None:
+    for fault in faults:
+        print(fault)
+    if verbose:
+        for path, one in parsed.items():
+            if one.ignored:
+                print(f"{path}: {_count(one.ignored, 'document')} of other YAML ignored")
+    if note := _unchecked(parsed):
+        print(note)
+    print(_summary(parsed, faults))
+
+
+def _summary(parsed: dict[str, ParsedFile], faults: list[Fault]) -> str:
+    manifests = _count(sum(len(one.documents) for one in parsed.values()), "manifest")
+    files = _count(len(parsed), "file")
+    told = _count(len(faults), "fault") if faults else "no faults"
+    return f"{manifests} in {files}: {told}"
+
+
+def _unchecked(parsed: dict[str, ParsedFile]) -> str:
+    """Names that only the operator's configuration defines are counted, not judged."""
+    declarations = (doc.declaration for one in parsed.values() for doc in one.documents)
+    names = {name for found in declarations if found is not None for name in found.secrets}
+    if not names:
+        return ""
+    return f"note: {_count(len(names), 'secret')} for the configuration to define, not checked here"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def render(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    workflow: Chosen = None,
+    root: Root = None,
+) -> None:
+    """Print a manifest as it will be used: defaults applied, implied needs written out.
+
+    Example: rondel render workflows/report.yaml
+    """
+    from controller.cli.author_text import to_yaml  # noqa: PLC0415 - each command loads its own
+
+    _folder(root)
+    document = _workflow(file, workflow)
+    print(to_yaml(rendered(file.read_bytes(), document.document)), end="")
+
+
+def _workflow(file: Path, wanted: str | None) -> ParsedDocument:
+    """Return the one valid workflow of the file, or the wanted one of several.
+
+    Raises:
+        UsageError: the file has faults, no such workflow, or several and none is named.
+    """
+    if not file.is_file():
+        raise UsageError("there is no such file", where=str(file))
+    parsed = _parsed(file)
+    if faults := _all_faults(parsed):
+        raise UsageError("\n".join(map(str, faults)))
+    names = [document.name for document in parsed.documents]
+    found = [one for one in parsed.documents if wanted is None or one.name == wanted]
+    if len(found) == 1:
+        return found[0]
+    problem = "it holds no workflow" if not names else f"it holds {', '.join(names)}"
+    raise UsageError(problem, where=str(file), remedy="name one by --workflow" if names else "")
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Workflow.")] = "Workflow",
+) -> None:
+    """Print the JSON Schema of a kind, for editors.
+
+    Example: rondel schema > workflow.schema.json
+    """
+    known = {one.lower(): one for one in schemas.KINDS}
+    if kind.lower() not in known:
+        raise UsageError(
+            f"there is no schema of {kind!r}", remedy=f"use {', '.join(schemas.KINDS)}"
+        )
+    print(schemas.text(known[kind.lower()]), end="")
+
+
+def graph(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    output: Annotated[GraphFormat, typer.Option("--output", "-o")] = GraphFormat.TEXT,
+    workflow: Chosen = None,
+    root: Root = None,
+) -> None:
+    """Show which step waits for which, also where expressions and mounts imply it.
+
+    Example: rondel graph workflows/report.yaml -o dot | dot -Tsvg
+    """
+    from controller.cli import author_text  # noqa: PLC0415 - each command loads its own
+
+    _folder(root)
+    document = _workflow(file, workflow)
+    found = manifest.workflow(document.body or "")
+    if output is GraphFormat.JSON:
+        print(json.dumps(author_text.graph_json(found), indent=2))
+    elif output is GraphFormat.DOT:
+        print(author_text.graph_dot(found))
+    else:
+        print(author_text.graph_text(found))
+
+
+_CONFIGURATION = """\
+# What `rondel serve` reads in this folder. Every key: docs/reference/configuration.md
+executor: local       # steps are processes of this host; `dagger` runs them in containers
+sources:
+  - {name: hello, kind: Directory, path: ./workflows}
+"""
+
+_HELLO = """\
+# Every field: docs/reference/workflow.md, or `rondel schema`
+apiVersion: rondel/v1alpha1
+kind: Workflow
+metadata:
+  name: hello
+  description: Says hello when this file changes, and every hour.
+spec:
+  params:
+    - {name: who, default: world}
+  schedules:
+    - {name: hourly, cron: "0 * * * *"}
+  triggers:
+    - onChange: [spec]
+  steps:
+    - name: greet
+      image: alpine:3
+      env: {WHO: "${{ params.who }}"}
+      script: |
+        echo "Hello, $WHO!" | tee greeting.txt
+      outputs:
+        greeting: {path: greeting.txt}
+    - name: repeat
+      image: alpine:3
+      env: {GREETING: "${{ steps.greet.outputs.greeting }}"}
+      script: echo "It said - $GREETING"
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+) -> None:
+    """Write a small configuration and a first workflow.
+
+    Example: rondel init try && cd try && rondel serve --executor local
+    """
+    files = {
+        folder / "rondel.yaml": _CONFIGURATION,
+        folder / "workflows" / "hello.yaml": _HELLO,
+    }
+    if taken := [path for path in files if path.exists()]:
+        remedy = "choose an empty folder, or remove it"
+        raise UsageError("it exists already", where=str(taken[0]), remedy=remedy)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
+    print(f"next: cd {folder} && rondel serve --executor local")
