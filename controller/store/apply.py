@@ -1,0 +1,294 @@
+"""Applies one change to the tables, with its event. Returns whether it was applied."""
+
+from collections.abc import Callable
+from typing import Any
+
+from controller import digest
+from controller.model import changes as c
+from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.workflow import Json
+from controller.store.rows import (
+    attempt_values,
+    clean,
+    json_text,
+    run_values,
+    source_values,
+    step_values,
+    time_text,
+    workflow_values,
+)
+from controller.store.transaction import Transaction
+
+_FAILURES = {Phase.FAILED, Phase.ERROR, Phase.INTERRUPTED}
+
+
+def apply(tx: Transaction, change: c.Change) -> bool:
+    """Write `change` and its event; False (and nothing written) when it doesn't apply."""
+    return _APPLY[type(change)](tx, change)
+
+
+def _create_run(tx: Transaction, change: c.CreateRun) -> bool:
+    run = change.run
+    spec = digest.sha256(run.spec) if run.spec else ""
+    if not tx.change(tx.say.create_run, run_values(run, spec)):
+        return False
+    if spec:
+        tx.change(tx.say.put_spec, {"digest": spec, "body": clean(run.spec)})
+    tx.tell(_created(run))
+    return True
+
+
+def _created(run: Run) -> Event:
+    data: dict[str, Json] = {"trigger": run.trigger.value, "identity": run.identity}
+    if run.reason:
+        data["reason"] = run.reason
+    return Event(
+        at=run.created_at,
+        reason="RunCreated" if run.phase is Phase.PENDING else f"Run{run.phase}",
+        source=run.source,
+        workflow=run.workflow,
+        run=run.id,
+        message=run.message,
+        data=data,
+    )
+
+
+def _claim_run(tx: Transaction, change: c.ClaimRun) -> bool:
+    if not tx.change(tx.say.claim_run, {"k_id": change.run, "instance": change.instance}):
+        return False
+    tx.tell_of_run(change.run, "RunClaimed", change.at, data={"instance": change.instance})
+    return True
+
+
+def _start_run(tx: Transaction, change: c.StartRun) -> bool:
+    values = {
+        "k_id": change.run,
+        "k_instance": tx.instance,
+        "phase": Phase.RUNNING.value,
+        "started_at": time_text(change.at),
+        "executor": change.executor,
+        "revision": change.revision,
+        "inputs": json_text(change.inputs),
+        "versions": json_text(change.versions),
+    }
+    if not tx.change(tx.say.start_run, values):
+        return False
+    tx.change_many(tx.say.put_step, map(step_values, change.steps))
+    tx.tell_of_run(change.run, "RunStarted", change.at, data={"executor": change.executor})
+    return True
+
+
+def _requeue_run(tx: Transaction, change: c.RequeueRun) -> bool:
+    values = {
+        "k_id": change.run,
+        "phase": Phase.PENDING.value,
+        "reason": change.reason,
+        "message": clean(change.message),
+        "not_before": change.not_before and time_text(change.not_before),
+    }
+    if not tx.change(tx.say.requeue_run, values):
+        return False
+    reason = {"reason": change.reason}
+    tx.tell_of_run(change.run, "RunRequeued", change.at, message=change.message, data=reason)
+    return True
+
+
+def _finish_run(tx: Transaction, change: c.FinishRun) -> bool:
+    values = {
+        "k_id": change.run,
+        "phase": change.phase.value,
+        "reason": change.reason,
+        "message": clean(change.message),
+        "outputs": json_text(change.outputs),
+        "finished_at": time_text(change.at),
+    }
+    if not tx.change(tx.say.finish_run, values):
+        return False
+    if change.phase is not Phase.SKIPPED:
+        _note_finished(tx, change)
+    reason = {"reason": change.reason} if change.reason else {}
+    tx.tell_of_run(change.run, f"Run{change.phase}", change.at, message=change.message, data=reason)
+    return True
+
+
+def _note_finished(tx: Transaction, change: c.FinishRun) -> None:
+    at = time_text(change.at)
+    values = {
+        "k_id": change.run,
+        "phase": change.phase.value,
+        "success_at": at if change.phase is Phase.SUCCEEDED else None,
+        "failure_at": at if change.phase in _FAILURES else None,
+    }
+    tx.change(tx.say.note_finished, values)
+
+
+def _start_attempt(tx: Transaction, change: c.StartAttempt) -> bool:
+    attempt = change.attempt
+    values = attempt_values(attempt)
+    if not tx.change(tx.say.start_attempt, values):
+        return False
+    step = {
+        "k_run": attempt.run,
+        "k_name": attempt.step,
+        "k_index": attempt.index,
+        "number": attempt.number,
+        "at": values["started_at"],
+    }
+    tx.change(tx.say.run_step, step)
+    tx.tell_of_run(
+        attempt.run,
+        "StepStarted",
+        attempt.started_at,
+        step=attempt.step,
+        data={"index": attempt.index, "attempt": attempt.number},
+    )
+    return True
+
+
+def _attempt_key(attempt: Attempt | c.SealLog) -> dict[str, Any]:
+    return {
+        "k_run": attempt.run,
+        "k_step": attempt.step,
+        "k_index": attempt.index,
+        "k_number": attempt.number,
+    }
+
+
+def _finish_attempt(tx: Transaction, change: c.FinishAttempt) -> bool:
+    attempt = change.attempt
+    if not tx.change(tx.say.finish_attempt, attempt_values(attempt) | _attempt_key(attempt)):
+        return False
+    if attempt.phase is not Phase.SUCCEEDED:
+        _tell_of_attempt(tx, attempt)
+    return True
+
+
+def _tell_of_attempt(tx: Transaction, attempt: Attempt) -> None:
+    """A failed attempt has an event of its own: the step may yet succeed."""
+    data: dict[str, Json] = {
+        "index": attempt.index,
+        "attempt": attempt.number,
+        "phase": attempt.phase.value,
+        "reason": attempt.reason,
+        "exitCode": attempt.exit_code,
+    }
+    tx.tell_of_run(
+        attempt.run,
+        "AttemptFinished",
+        attempt.finished_at or attempt.started_at,
+        step=attempt.step,
+        message=attempt.error,
+        data=data,
+    )
+
+
+def _seal_log(tx: Transaction, change: c.SealLog) -> bool:
+    values = {"log": change.log, "log_truncated": int(change.truncated)}
+    return tx.change(tx.say.seal_log, values | _attempt_key(change))
+
+
+def _put_step(tx: Transaction, change: c.PutStep) -> bool:
+    step = change.step
+    if not tx.change(tx.say.put_step, step_values(step)):
+        return False
+    if step.phase.terminal:
+        tx.tell_of_run(
+            step.run,
+            "StepFinished",
+            change.at,
+            step=step.name,
+            message=change.message or step.error,
+            data=_step_data(step),
+        )
+    return True
+
+
+def _step_data(step: StepRun) -> dict[str, Json]:
+    return {
+        "index": step.index,
+        "phase": step.phase.value,
+        "reason": step.reason,
+        "exitCode": step.exit_code,
+        "attempts": step.attempts,
+        "cached": step.cached,
+    }
+
+
+def _put_workflow(tx: Transaction, change: c.PutWorkflow) -> bool:
+    applied = tx.change(tx.say.put_workflow, workflow_values(change.status))
+    if applied and change.event is not None:
+        tx.tell(change.event)
+    return applied
+
+
+def _put_source(tx: Transaction, change: c.PutSource) -> bool:
+    applied = tx.change(tx.say.put_source, source_values(change.status))
+    if applied and change.event is not None:
+        tx.tell(change.event)
+    return applied
+
+
+def _drop_source(tx: Transaction, change: c.DropSource) -> bool:
+    dropped = tx.change(tx.say.drop_source, {"k_name": change.name})
+    live = [name for (name,) in tx.rows(tx.say.live_workflows, {"k_source": change.name})]
+    for name in live:
+        tx.change(tx.say.retire_workflow, {"k_source": change.name, "k_name": name})
+        gone = f"source {change.name} left the configuration"
+        tx.tell(_retired(change, name, gone))
+    if dropped:
+        tx.tell(Event(at=change.at, reason="SourceDropped", source=change.name))
+    return dropped or bool(live)
+
+
+def _retired(change: c.DropSource, workflow: str, message: str) -> Event:
+    return Event(
+        at=change.at,
+        reason="WorkflowRetired",
+        source=change.name,
+        workflow=workflow,
+        message=message,
+    )
+
+
+def _answer_schedule(tx: Transaction, change: c.AnswerSchedule) -> bool:
+    """No event: a run or a skip tells of each slot. `through` only ever rises."""
+    values = {
+        "source": change.source,
+        "workflow": change.workflow,
+        "schedule": change.schedule,
+        "through": time_text(change.through),
+    }
+    return tx.change(tx.say.answer_schedule, values)
+
+
+def _forget_schedule(tx: Transaction, change: c.ForgetSchedule) -> bool:
+    values = {
+        "k_source": change.source,
+        "k_workflow": change.workflow,
+        "k_schedule": change.schedule,
+    }
+    return tx.change(tx.say.forget_schedule, values)
+
+
+def _record_event(tx: Transaction, change: c.RecordEvent) -> bool:
+    tx.tell(change.event)
+    return True
+
+
+_APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
+    c.CreateRun: _create_run,
+    c.ClaimRun: _claim_run,
+    c.StartRun: _start_run,
+    c.RequeueRun: _requeue_run,
+    c.FinishRun: _finish_run,
+    c.StartAttempt: _start_attempt,
+    c.FinishAttempt: _finish_attempt,
+    c.SealLog: _seal_log,
+    c.PutStep: _put_step,
+    c.PutWorkflow: _put_workflow,
+    c.PutSource: _put_source,
+    c.DropSource: _drop_source,
+    c.AnswerSchedule: _answer_schedule,
+    c.ForgetSchedule: _forget_schedule,
+    c.RecordEvent: _record_event,
+}

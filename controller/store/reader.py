@@ -1,0 +1,252 @@
+"""What the store knows, for those who only look: commands without a daemon, the API, the loop."""
+
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Select, Table, select, text
+from sqlalchemy.sql import ClauseElement
+
+from controller.errors import UnreachableError
+from controller.model.condition import SourceStatus, WorkflowStatus
+from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.store import rows
+from controller.store import tables as t
+from controller.store.connection import Connection, explain, open_for_reading
+from controller.store.place import database_path
+from controller.store.rows import Row, time_text
+from controller.store.schema import HEAD, check_not_newer, version
+from controller.store.statements import compiled
+
+Answered = Mapping[str, datetime]
+
+_NEWEST_FIRST = (t.run.c.created_at.desc(), t.run.c.id.desc())
+
+
+class Reader:
+    """Reads one store. Every list is complete unless `limit` says otherwise.
+
+    Safe to share among threads; each method is one consistent look, and `snapshot` makes several
+    of them one.
+    """
+
+    def __init__(self, connection: Connection, where: str) -> None:
+        self._connection, self._where = connection, where
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, state_dir: Path, url: str = "") -> Self:
+        """Open the store of a state directory.
+
+        Raises:
+            UnreachableError: there is none, it can't be read, or it wants `rondel db upgrade`.
+            StalledError: StoreTooNew.
+        """
+        path = database_path(state_dir, url)
+        if not path.exists():
+            raise UnreachableError(
+                "there is no store here",
+                where=str(state_dir),
+                remedy="name the state directory with --state-dir or RONDEL_STATE_DIR",
+            )
+        try:
+            connection = open_for_reading(path)
+            found = version(connection)
+        except sqlite3.Error as error:
+            raise _unreadable(error, state_dir) from error
+        _check(found, path)
+        return cls(connection, str(path))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Self]:
+        """Make all reads inside see one moment. Keep it short: the log grows meanwhile."""
+        with self._lock:
+            self._connection.execute("BEGIN")
+            try:
+                yield self
+            finally:
+                self._connection.execute("COMMIT")
+
+    def _rows(self, statement: ClauseElement) -> list[Row]:
+        query = compiled(statement)
+        try:
+            with self._lock:
+                return self._connection.execute(query.text, query.constants).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._where) from error
+
+    def runs(
+        self,
+        *,
+        source: str | None = None,
+        workflow: str | None = None,
+        phases: Collection[Phase] | None = None,
+        since: datetime | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return runs without their specs, newest first.
+
+        `since` keeps those created then or later; `before` those after that (created_at, id) in
+        the list's order, which is how a page is continued.
+        """
+        query = _where(select(t.run), t.run, source=source, workflow=workflow)
+        if phases is not None:
+            query = query.where(t.run.c.phase.in_(sorted(phase.value for phase in phases)))
+        if since is not None:
+            query = query.where(t.run.c.created_at >= time_text(since))
+        if before is not None:
+            query = query.where(_earlier(*before))
+        found = self._rows(query.order_by(*_NEWEST_FIRST).limit(limit))
+        return [rows.read_run(row) for row in found]
+
+    def active(self) -> list[Run]:
+        """Return every Pending and Running run without its spec, oldest first."""
+        query = select(t.run).where(text(t.ACTIVE)).order_by(t.run.c.created_at, t.run.c.id)
+        return [rows.read_run(row) for row in self._rows(query)]
+
+    def run(self, run_id: str) -> Run | None:
+        """Return the run with its spec; None when there is none of that id."""
+        joined = select(t.run, t.spec.c.body).join_from(
+            t.run, t.spec, t.spec.c.digest == t.run.c.spec, isouter=True
+        )
+        found = self._rows(joined.where(t.run.c.id == run_id))
+        return rows.read_run(found[0], found[0][-1] or "") if found else None
+
+    def run_by_identity(self, source: str, workflow: str, identity: str) -> Run | None:
+        """Return the run that answered that trigger, without its spec."""
+        query = _where(select(t.run), t.run, source=source, workflow=workflow, identity=identity)
+        found = self._rows(query)
+        return rows.read_run(found[0]) if found else None
+
+    def run_by_prefix(self, prefix: str, *, limit: int = 10) -> list[Run]:
+        """Return the runs whose id begins so, newest first: an unclear prefix has several."""
+        begins = (t.run.c.id >= prefix) & (t.run.c.id < prefix + "\U0010ffff")
+        query = select(t.run).where(begins).order_by(*_NEWEST_FIRST).limit(limit)
+        return [rows.read_run(row) for row in self._rows(query)]
+
+    def steps(self, run_id: str) -> list[StepRun]:
+        """Return the run's steps in the manifest's order, combinations by their index."""
+        s = t.step_run.c
+        query = select(t.step_run).where(s.run == run_id).order_by(s.position, s.name, s.index)
+        return [rows.read_step(row) for row in self._rows(query)]
+
+    def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]:
+        """Return the attempts of a run, or of one step, by step, index and number."""
+        query = _where(select(t.attempt), t.attempt, run=run_id, step=step)
+        a = t.attempt.c
+        found = self._rows(query.order_by(a.step, a.index, a.number))
+        return [rows.read_attempt(row) for row in found]
+
+    def events(
+        self,
+        *,
+        source: str | None = None,
+        workflow: str | None = None,
+        run: str | None = None,
+        after: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return events, oldest first.
+
+        With `after` (an event's id) those that follow it, the next `limit`; without it the newest
+        `limit`.
+        """
+        query = _where(select(t.event), t.event, source=source, workflow=workflow, run=run)
+        if since is not None:
+            query = query.where(t.event.c.at >= time_text(since))
+        if after is not None:
+            ordered = query.where(t.event.c.id > after).order_by(t.event.c.id)
+            return [rows.read_event(row) for row in self._rows(ordered.limit(limit))]
+        newest = self._rows(query.order_by(t.event.c.id.desc()).limit(limit))
+        return [rows.read_event(row) for row in reversed(newest)]
+
+    def workflows(
+        self, source: str | None = None, *, retired: bool = False
+    ) -> list[WorkflowStatus]:
+        """Return the workflows by source and name; `retired` adds those that left."""
+        query = _where(select(t.workflow), t.workflow, source=source)
+        if not retired:
+            query = query.where(t.workflow.c.retired == 0)
+        with self.snapshot():
+            answered = self._answered(source=source)
+            found = self._rows(query.order_by(t.workflow.c.source, t.workflow.c.name))
+        return [rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
+
+    def workflow(self, source: str, name: str) -> WorkflowStatus | None:
+        """Return one workflow, also a retired one."""
+        query = _where(select(t.workflow), t.workflow, source=source, name=name)
+        with self.snapshot():
+            answered = self._answered(source=source, workflow=name)
+            found = self._rows(query)
+        return rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
+
+    def _answered(self, **keys: str | None) -> Mapping[tuple[str, str], Answered]:
+        found: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
+        for source, workflow, schedule, through in self._rows(
+            _where(select(t.schedule), t.schedule, **keys)
+        ):
+            found[source, workflow][schedule] = rows.read_time(through)
+        return found
+
+    def sources(self) -> list[SourceStatus]:
+        query = select(t.source).order_by(t.source.c.name)
+        return [rows.read_source(row) for row in self._rows(query)]
+
+    def source(self, name: str) -> SourceStatus | None:
+        found = self._rows(_where(select(t.source), t.source, name=name))
+        return rows.read_source(found[0]) if found else None
+
+    def instances(self) -> list[rows.Instance]:
+        """Return the processes that registered and did not sign off, oldest first."""
+        query = select(t.instance).order_by(t.instance.c.started_at, t.instance.c.id)
+        return [rows.read_instance(row) for row in self._rows(query)]
+
+
+def _where(query: Select[Any], table: Table, **equal: str | None) -> Select[Any]:
+    """Return `query` with a condition for each value that is given."""
+    given = {name: value for name, value in equal.items() if value is not None}
+    return query.where(*(table.c[name] == value for name, value in given.items()))
+
+
+def _earlier(created_at: datetime, run_id: str) -> Any:
+    c, at = t.run.c, time_text(created_at)
+    return (c.created_at < at) | ((c.created_at == at) & (c.id < run_id))
+
+
+def _unreadable(error: sqlite3.Error, state_dir: Path) -> UnreachableError:
+    return UnreachableError(
+        f"the store can't be read: {error}",
+        where=str(state_dir),
+        remedy="check the directory's owner, or name another with --state-dir",
+    )
+
+
+def _check(found: str | None, path: Path) -> None:
+    if found is None:
+        raise UnreachableError(
+            "the store is empty", where=str(path), remedy="start `rondel serve` on it once"
+        )
+    check_not_newer(found, path)
+    if found != HEAD:
+        raise UnreachableError(
+            f"the store has schema {found}, this Rondel reads {HEAD}",
+            where=str(path),
+            remedy="run `rondel db upgrade`, or start `rondel serve` once",
+        )

@@ -1,0 +1,245 @@
+"""What is kept, as tables. One definition for SQLite and, later, PostgreSQL.
+
+Times are RFC 3339 text in UTC with six decimals and `Z`: fixed width, so text order is time order,
+and a person with a database shell can read them. JSON is text that is never searched. "" and NULL
+are told apart only where the model does.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+ACTIVE = "phase IN ('Pending', 'Running')"
+"""Spelt the same in the partial index and in queries, or SQLite won't use the index."""
+
+
+def _text(name: str, default: str | None = "") -> Column[str]:
+    return Column(name, Text, nullable=default is None)
+
+
+def _time(name: str) -> Column[str]:
+    return Column(name, Text, nullable=True)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _id(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _id("source"),
+    _id("workflow"),
+    _text("trigger"),
+    _text("identity"),
+    _text("phase"),
+    _text("reason"),
+    _text("message"),
+    _text("revision"),
+    _text("spec_digest"),
+    _count("generation"),
+    _count("change"),
+    _text("schedule", None),
+    _time("scheduled_time"),
+    _text("time_zone"),
+    _time("not_before"),
+    _text("params"),
+    _count("priority"),
+    _count("fresh"),
+    _text("rerun_of", None),
+    _text("executor", None),
+    _text("instance", None),
+    _text("spec"),  # digest of the row in `spec`; "" when a run was recorded without one
+    _text("inputs"),
+    _text("versions"),
+    _text("outputs"),
+    _id("created_at"),
+    _time("started_at"),
+    _time("finished_at"),
+    UniqueConstraint("source", "workflow", "identity", name="run_identity"),
+    Index("run_by_workflow", "source", "workflow", "created_at"),
+    Index("run_by_time", "created_at"),
+    Index("run_active", "phase", sqlite_where=text(ACTIVE), postgresql_where=text(ACTIVE)),
+)
+
+spec = Table(
+    "spec",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _text("body"),
+)
+
+step_run = Table(
+    "step_run",
+    metadata,
+    _id("run"),
+    _id("name"),
+    Column("index", Integer, nullable=False),
+    _text("section"),
+    _count("position"),
+    _text("matrix", None),
+    _text("phase"),
+    _text("reason"),
+    Column("exit_code", BigInteger, nullable=True),
+    _count("attempts"),
+    _count("cached"),
+    _text("outputs"),
+    _text("artifacts"),
+    _text("error"),
+    _time("started_at"),
+    _time("finished_at"),
+    PrimaryKeyConstraint("run", "name", "index"),
+    sqlite_with_rowid=False,  # one tree to write instead of two
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _id("run"),
+    _id("step"),
+    Column("index", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    _text("nonce"),
+    _text("phase"),
+    _text("reason"),
+    Column("exit_code", BigInteger, nullable=True),
+    _text("error"),
+    _text("log", None),
+    _count("log_truncated"),
+    _id("started_at"),
+    _time("finished_at"),
+    PrimaryKeyConstraint("run", "step", "index", "number"),
+    sqlite_with_rowid=False,
+)
+
+_OF_A_RUN = text("run <> ''")
+
+event = Table(
+    "event",
+    metadata,
+    # AUTOINCREMENT: an id is never used again, so a reader may resume after the last one it saw.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _id("at"),
+    _id("reason"),
+    _id("source"),
+    _id("workflow"),
+    _id("run"),
+    _id("step"),
+    _text("message"),
+    _text("data"),
+    Index("event_by_run", "run", sqlite_where=_OF_A_RUN, postgresql_where=_OF_A_RUN),
+    Index("event_by_workflow", "source", "workflow"),
+    sqlite_autoincrement=True,
+)
+
+workflow = Table(
+    "workflow",
+    metadata,
+    _id("source"),
+    _id("name"),
+    _text("file"),
+    _count("generation"),
+    _count("observed_generation"),
+    _count("change"),
+    _text("spec_digest"),
+    _text("inputs"),
+    _text("revision"),
+    _count("suspended"),
+    Column("suspend_override", Integer, nullable=True),
+    _count("retired"),
+    _count("valid"),
+    _text("conditions"),
+    _text("sync"),
+    _text("health"),
+    _text("last_run", None),
+    _text("last_phase", None),
+    _time("last_success_at"),
+    _time("last_failure_at"),
+    PrimaryKeyConstraint("source", "name"),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    _id("source"),
+    _id("workflow"),
+    _id("schedule"),
+    _id("through"),
+    PrimaryKeyConstraint("source", "workflow", "schedule"),
+    sqlite_with_rowid=False,
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("kind"),
+    _text("location"),
+    _text("ref"),
+    _count("generation"),
+    _count("observed_generation"),
+    _text("last_attempted_revision"),
+    _text("last_applied_revision"),
+    _count("suspended"),
+    _text("conditions"),
+    _text("sync"),
+    _text("health"),
+    _count("workflows"),
+    _time("last_success_at"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _count("pid"),
+    _text("host"),
+    _id("started_at"),
+)
+
+parsed = Table(
+    "parsed",
+    metadata,
+    _id("blob"),
+    _id("version"),
+    _text("text"),
+    _id("used_at"),
+    PrimaryKeyConstraint("blob", "version"),
+)
+
+parsed_body = Table(
+    "parsed_body",
+    metadata,
+    _id("blob"),
+    _id("version"),
+    Column("document", Integer, nullable=False),
+    _text("body"),
+    PrimaryKeyConstraint("blob", "version", "document"),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    _text("kind"),  # log, file, folder
+    _id("created_at"),
+    sqlite_with_rowid=False,
+)
