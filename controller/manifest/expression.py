@@ -117,7 +117,8 @@ def _told(error: Exception) -> str:
     found = _WHERE.search(str(error))
     if found is None:
         return str(error).splitlines()[0].removesuffix(" [INTERNAL]").removeprefix("INTERNAL: ")
-    return f"{_CONTAINER.sub('', found[2])} (character {found[1]})"
+    told = _CONTAINER.sub("", found[2]).partition(" expecting ")[0]
+    return f"{told} (character {found[1]})"
 
 
 def evaluate(text: str, scope: Scope) -> Json:

@@ -6,11 +6,11 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from controller.manifest import cron
+from controller.manifest.template import TemplateError, split
 from controller.model.quantity import parse_duration
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\Z", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
-_CONDITION = re.compile(r"\s*\$\{\{.*\}\}\s*\Z", re.DOTALL)
 _MAX_NAME = 63
 _MAX_PATH = 4096
 
@@ -59,10 +59,15 @@ def variable(text: str) -> None:
 
 
 def condition(text: str) -> None:
-    if not _CONDITION.match(text):
-        raise FormatError(
-            f"{_shown(text)} is not an expression", f"write '${{{{ {text.strip()[:60]} }}}}'"
-        )
+    try:
+        pieces = split(text.strip())
+    except TemplateError:
+        return  # told where expressions are checked
+    if len(pieces) != 1:
+        raise FormatError(f"{_shown(text)} is more than an expression", "write one `${{ }}` alone")
+    if not pieces[0].expression:
+        remedy = f"write '${{{{ {pieces[0].text[:60]} }}}}'"
+        raise FormatError(f"{_shown(text)} is not an expression", remedy)
 
 
 def path(text: str) -> None:

@@ -76,13 +76,13 @@ def usable(name: str) -> bool:
     return not name[:1].isdigit() and name not in _UNUSABLE
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a remedy: the nearest known name, or the known names."""
+def nearest(word: str, known: Iterable[str], *, none: str = "there is none here") -> str:
+    """Return a remedy: the nearest known name, else the known names, else `none`."""
     listed = sorted(set(known))
     close = get_close_matches(word, listed, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     if not listed:
-        return "there is none here"
+        return none
     more = ", ..." if len(listed) > 12 else ""  # noqa: PLR2004 - one line of them
     return f"known here: {', '.join(listed[:12])}{more}"

@@ -8,7 +8,7 @@ from controller.manifest.build import SECTIONS, with_defaults
 from controller.manifest.finding import Finding, Path
 from controller.manifest.graph import all_needs, cycle
 from controller.manifest.names import nearest
-from controller.manifest.template import written
+from controller.manifest.template import OPENING, written
 
 _AFTER = "hooks and finally steps start when the steps have ended"
 
@@ -28,7 +28,7 @@ def _unknown_needs(spec: dict[str, Any], section: str) -> Iterator[Finding]:
         if "needs" not in step:
             continue
         for place, need in raw.texts(step, "needs"):
-            if need not in known:
+            if need not in known and OPENING not in need:
                 path = (*raw.step_path(section, index), "needs", place)
                 yield Finding(
                     path, f"there is no step {need!r} in {section}", _hint(spec, need, known)
@@ -110,7 +110,11 @@ def _input(spec: dict[str, Any], mount: dict[str, Any], path: Path) -> Iterator[
     if isinstance(name, str):
         known = {known for _, known, _ in raw.named(spec, "inputs")}
         if name not in known:
-            yield Finding((*path, "input"), f"there is no input {name!r}", nearest(name, known))
+            yield Finding((*path, "input"), f"there is no input {name!r}", _declare(name, known))
+
+
+def _declare(name: str, known: set[str]) -> str:
+    return nearest(name, known, none="declare it in spec.inputs")
 
 
 def _artifact(
@@ -122,7 +126,9 @@ def _artifact(
     known = set(artifacts(spec, section))
     if wanted not in known:
         problem = f"there is no artifact {wanted!r}"
-        remedy = nearest(wanted, known) if "." in wanted else "write it as step.artifact"
+        remedy = "write it as step.artifact"
+        if "." in wanted:
+            remedy = nearest(wanted, known, none="declare it in the step's artifacts")
         yield Finding((*path, "artifact"), problem, remedy)
 
 

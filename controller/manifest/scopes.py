@@ -146,7 +146,8 @@ def _text(text: str, where: Path, types: Types, world: World) -> Iterator[Findin
 
 
 def _expression(piece: Piece, where: Path, types: Types, world: World) -> Iterator[Finding]:
-    unknown = [name for name in sorted(names(piece.text)) if name not in types]
+    used = sorted(names(piece.text))
+    unknown = [name for name in used if name not in types or not all(map(usable, name))]
     for name in unknown:
         yield Finding(where, *_unknown(name, piece.text, types, world))
     if not unknown and (problem := expression.check(piece.text, types).problem):
@@ -154,20 +155,28 @@ def _expression(piece: Piece, where: Path, types: Types, world: World) -> Iterat
 
 
 def _unknown(name: Name, text: str, types: Mapping[Name, str], world: World) -> tuple[str, str]:
-    root = name[0]
-    problem = f"there is no {'.'.join(name)} here"
+    root, full = name[0], ".".join(name)
     if root == "matrix":
         return "`matrix` is not supported by this version", "remove it for now"
     for real in world.real_names(root):
-        if not usable(real) and f"{root}.{real}" in text:
-            return problem, f"rename {real!r}: expressions can't write that name"
-        if "-" in real and f"{root}.{real}" in text:
-            return problem, f"write {root}.{written(real)}"
+        if f"{root}.{real}" in text and not usable(real):
+            return f"{root}.{real} can't be written", f"rename {real!r}"
+        if f"{root}.{real}" in text and "-" in real:
+            return f"there is no {full} here", f"write {root}.{written(real)}"
+    if any(known != name and known[: len(name)] == name for known in types):
+        return f"{full} is not a value", f"write {_PARTS[root]}"
+    return f"there is no {full} here", _hint(name, types, world)
+
+
+def _hint(name: Name, types: Mapping[Name, str], world: World) -> str:
     if name == ("run", "phase"):
-        return problem, "run.phase is known in hooks and finally steps"
-    if not any(known[: len(name)] != known and known[: len(name)] == name for known in types):
-        return problem, _near(name, types)
-    return f"{'.'.join(name)} is not a value", f"write {_PARTS[root]}"
+        return "run.phase is known in hooks and finally steps"
+    here = any(known[:2] == name[:2] for known in types)
+    if name[0] == "steps" and not here and name[1:2]:
+        elsewhere = map(written, world.real_names("steps"))
+        if name[1] in elsewhere:
+            return f"{name[1]} is not seen from here: it stands in another section"
+    return _near(name, types)
 
 
 def _near(name: Name, types: Mapping[Name, str]) -> str:

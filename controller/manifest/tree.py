@@ -89,7 +89,17 @@ def read(data: bytes) -> Forest:
         _Composer(CParser(data), forest).compose()
     except YAMLError as error:
         forest.stopped = _syntax_fault(error, text)
+    except _StoppedError as error:
+        forest.stopped = (_place(error.event), error.problem, error.remedy)
     return forest
+
+
+class _StoppedError(Exception):
+    """A bound of the whole file is passed: nothing after it is read."""
+
+    def __init__(self, event: Any, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.event, self.problem, self.remedy = event, problem, remedy
 
 
 class _Composer:
@@ -107,17 +117,14 @@ class _Composer:
         while not isinstance(event := self.parser.get_event(), StreamEndEvent):
             if isinstance(event, DocumentStartEvent):
                 if len(self.forest.trees) >= MAX_DOCUMENTS:
-                    self._stop(event, f"a file has {MAX_DOCUMENTS:,} documents at most")
-                    return
-                self.line, self.anchors, self.aliased = event.start_mark.line + 1, {}, 0
+                    problem = f"a file has {MAX_DOCUMENTS:,} documents at most"
+                    raise _StoppedError(event, problem, "split it")
+                self.line, self.anchors, self.aliased = _place(event).line, {}, 0
             elif isinstance(event, CollectionStartEvent) and len(self.stack) >= MAX_DEPTH:
-                self._stop(event, f"values are nested deeper than {MAX_DEPTH}")
-                return
+                problem = f"values are nested deeper than {MAX_DEPTH}"
+                raise _StoppedError(event, problem, "write it flatter")
             elif not isinstance(event, (StreamStartEvent, DocumentEndEvent)):
                 self._take(event)
-
-    def _stop(self, event: Any, problem: str) -> None:
-        self.forest.stopped = (_place(event), problem, "split it")
 
     def _take(self, event: Any) -> None:
         if isinstance(event, ScalarEvent):
@@ -174,7 +181,7 @@ class _Composer:
         self.aliased += target.size
         if self.aliased > MAX_ALIASED or len(self.stack) + target.height > MAX_DEPTH:
             problem = f"aliases bring more than {MAX_ALIASED:,} values or {MAX_DEPTH} levels"
-            return _broken(event, problem, "write less")
+            raise _StoppedError(event, problem, "write less")
         return target
 
 
@@ -188,7 +195,8 @@ def _broken(event: Any, problem: str, remedy: str) -> Node:
 
 def _checked(node: Node, event: Any) -> Node:
     if event.tag is not None:
-        node.problem, node.remedy = f"the tag {event.tag} is not read", "remove it"
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        node.problem, node.remedy = f"the tag {tag} is not read", "remove it"
     return node
 
 

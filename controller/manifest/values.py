@@ -27,6 +27,8 @@ OF_TYPE: dict[str, Callable[[Json], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "json": lambda _: True,
 }
+_DEFAULT = "give the param a default"
+_EITHER = "give it here, or give the param a default"
 _HINTS = {"string": "quote it", "integer": "write a whole number without quotes"}
 
 
@@ -88,22 +90,22 @@ def _schedules(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Itera
                 yield Finding((*path, "params", name), f"there is no param {name!r}", remedy, True)  # noqa: FBT003 - a record
             elif not has_expression(value):
                 yield from _value(params[name], value, (*path, "params", name))
-        yield from _missing(params, given, path, "the schedule")
+        yield from _missing(params, given, path, "the schedule", _EITHER)
 
 
 def _missing(
-    params: dict[str, dict[str, Any]], given: dict[str, Any], path: Path, who: str
+    params: dict[str, dict[str, Any]], given: dict[str, Any], path: Path, who: str, remedy: str
 ) -> Iterator[Finding]:
     for name, param in params.items():
         if "default" not in param and name not in given:
             problem = f"{who} leaves the param {name!r} without a value"
-            yield Finding(path, problem, "give the param a default, or the schedule a value")
+            yield Finding(path, problem, remedy)
 
 
 def _triggers(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Iterator[Finding]:
     changes = [index for index, trigger in raw.entries(spec, "triggers") if "onChange" in trigger]
     for index in changes[:1]:
-        yield from _missing(params, {}, ("spec", "triggers", index), "onChange")
+        yield from _missing(params, {}, ("spec", "triggers", index), "onChange", _DEFAULT)
     for index in changes[1:]:
         yield Finding(("spec", "triggers", index), "onChange is given twice", "keep one of them")
 
