@@ -168,13 +168,18 @@ def _evaluate(expression: str, scope: Scope) -> Json:
     used = sorted(names(expression))
     data = {".".join(name): found for name in used if (found := _find(scope, name)) is not _MISSING}
     try:
-        program = _compiled(expression, tuple((name, "dyn") for name in used))
+        program = _compiled(expression, tuple((name, _type_of(name, data)) for name in used))
         result = program.eval(data=data)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ExpressionError(_told(error), where=expression[:80]) from None
     if result.type() == _cel().Type.ERROR:
         raise ExpressionError(_reason(result.plain_value()), where=expression[:80])
     return _json(result.plain_value(), expression)
+
+
+def _type_of(name: Name, data: Mapping[str, Any]) -> str:
+    """Everything is dynamic but times: the library takes those only where they are declared."""
+    return "timestamp" if isinstance(data.get(".".join(name)), datetime) else "dyn"
 
 
 def _reason(told: Any) -> str:
