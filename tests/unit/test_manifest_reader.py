@@ -28,7 +28,10 @@ def only_fault(text):
     ("text", "value"),
     [
         *[(word, word) for word in ("on", "no", "yes", "off", "y", "2026-02-30", "0b1", "1_000")],
-        *[(word, word) for word in ("10:30", "12:30:45", "1e", ".", "-", "+", "0x", "0xg", "1.2.3")],
+        *[
+            (word, word)
+            for word in ("10:30", "12:30:45", "1e", ".", "-", "+", "0x", "0xg", "1.2.3")
+        ],
         ("017", 17),
         ("0o17", 15),
         ("0x1F", 31),
@@ -148,7 +151,9 @@ def test_a_file_over_a_thousand_documents_is_refused_by_its_figure():
 
 
 def test_a_git_lfs_pointer_is_a_fault():
-    assert "LFS" in only_fault(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n").problem
+    assert (
+        "LFS" in only_fault(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n").problem
+    )
 
 
 def test_text_that_is_not_utf8_is_a_fault_at_its_byte():
