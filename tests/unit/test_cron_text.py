@@ -72,11 +72,10 @@ def test_zero_and_seven_are_sunday(day):
 @given(st.text(max_size=30))
 def test_any_text_is_parsed_or_refused(text):
     try:
-        parsed = cron.parse(text)
-    except cron.CronError as error:
-        assert error.problem
-    else:
-        assert next(CronSim(parsed.fields, datetime(2000, 1, 1, tzinfo=UTC)))
+        fields = cron.parse(text).fields
+    except cron.CronError:
+        return
+    assert next(CronSim(fields, datetime(2000, 1, 1, tzinfo=UTC)))
 
 
 NUMBERS = st.integers(0, 59)

@@ -123,7 +123,7 @@ def test_a_merge_key_is_refused_with_a_remedy():
 def test_an_alias_stands_for_its_anchors_value():
     text = HEAD + "  defaults: {env: &e {A: b}}\n  steps: [{name: s, env: *e, script: x}]\n"
     parsed = manifest.parse_file("a.yaml", text.encode())
-    assert manifest.workflow(parsed.documents[0].body).steps[0].env == {"A": "b"}
+    assert manifest.workflow(parsed.documents[0].body or "").steps[0].env == {"A": "b"}
 
 
 def test_aliases_that_multiply_are_bounded():
