@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from controller.manifest.graph import all_needs
+from controller.manifest.graph import all_needs, texts
 from controller.manifest.template import OPENING, written
 from controller.model import quantity
 from controller.model.workflow import (
@@ -130,7 +130,9 @@ def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
     raws = spec.get(name, ())
     known = {written(raw["name"]): raw["name"] for raw in raws}
     full = (with_defaults(raw, spec.get("defaults", {})) for raw in raws)
-    return tuple(step(raw, all_needs(raw, known, expressions=expressions)) for raw in full)
+    return tuple(
+        step(raw, all_needs(raw, known, texts(raw) if expressions else ())) for raw in full
+    )
 
 
 def with_defaults(raw: Raw, defaults: Raw) -> Raw:

@@ -5,6 +5,7 @@ from typing import Any
 
 from controller.manifest import names, needs, scopes, values
 from controller.manifest.finding import Finding
+from controller.manifest.template import expressive
 
 
 def check(document: dict[str, Any], *, expressions: bool = True) -> Iterator[Finding]:
@@ -17,8 +18,8 @@ def check(document: dict[str, Any], *, expressions: bool = True) -> Iterator[Fin
     spec = document.get("spec")
     if not isinstance(spec, dict):
         return
+    texts = list(expressive(spec)) if expressions else []
     yield from names.check(spec)
-    yield from needs.check(spec, expressions=expressions)
+    yield from needs.check(spec, texts)
     yield from values.check(spec)
-    if expressions:
-        yield from scopes.check(spec)
+    yield from scopes.check(spec, texts)

@@ -41,11 +41,8 @@ def _without_hints(kind: str) -> Any:
 def _strip(value: Any) -> Any:
     if isinstance(value, dict):
         hinted = "format" in value
-        return {k: _strip(v) for k, v in value.items() if not (hinted and k in _HINTS)}
+        return {k: _strip(v) for k, v in value.items() if not (hinted and k in schema.HINTS)}
     return [_strip(item) for item in value] if isinstance(value, list) else value
-
-
-_HINTS = frozenset({"pattern", "maxLength", "minLength"})
 
 
 def _formats() -> FormatChecker:

@@ -77,6 +77,8 @@ def path(text: str) -> None:
 
 
 def mount_path(text: str) -> None:
+    if not text:
+        raise FormatError("the path is empty", "write '.' for the folder itself")
     if ".." in text.split("/"):
         raise FormatError(f"{_shown(text)} leaves its folder", "write a path without '..'")
     if "\0" in text or "\\" in text or len(text) > _MAX_PATH:

@@ -69,25 +69,28 @@ def cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return ()
 
 
-def implied(
-    step: Mapping[str, Any], known: Mapping[str, str], *, expressions: bool = True
-) -> Iterator[str]:
-    """Yield the steps that a step's raw value uses by expression or artifact mount.
+def all_needs(
+    step: Mapping[str, Any], known: Mapping[str, str], texts: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the declared needs of a step, then those it implies, each once.
 
     Args:
         step: the step as its manifest writes it.
         known: names as expressions write them -> names of the steps of its section.
-        expressions: false when the manifest is known to hold none.
+        texts: the step's strings that hold expressions.
     """
-    if expressions:
-        yield from _named({field: step[field] for field in EXPRESSIVE if field in step}, known)
-    for name in mounted(step.get("mounts")):
-        if written(name) in known and known[written(name)] == name:
-            yield name
+    declared: Sequence[str] = step.get("needs", ())
+    return tuple(dict.fromkeys((*declared, *_named(texts, known), *_mounted(step, known))))
 
 
-def _named(value: Any, known: Mapping[str, str]) -> Iterator[str]:
-    for _, text in expressive(value):
+def texts(step: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the step's strings that hold expressions, where expressions are read."""
+    for _, text in expressive({field: step[field] for field in EXPRESSIVE if field in step}):
+        yield text
+
+
+def _named(texts: Iterable[str], known: Mapping[str, str]) -> Iterator[str]:
+    for text in texts:
         try:
             used = references(text)
         except TemplateError:
@@ -97,18 +100,10 @@ def _named(value: Any, known: Mapping[str, str]) -> Iterator[str]:
                 yield known[name[1]]
 
 
-def mounted(mounts: Any) -> Iterator[str]:
-    """Yield the steps whose artifacts are mounted."""
-    for mount in mounts if isinstance(mounts, list) else ():
-        artifact = mount.get("artifact") if isinstance(mount, dict) else None
-        if isinstance(artifact, str):
-            yield artifact.partition(".")[0]
-
-
-def all_needs(
-    step: Mapping[str, Any], known: Mapping[str, str], *, expressions: bool = True
-) -> tuple[str, ...]:
-    """Return the declared needs, then the implied ones, each once."""
-    declared: Sequence[str] = step.get("needs", ())
-    used = implied(step, known, expressions=expressions)
-    return tuple(dict.fromkeys((*declared, *used)))
+def _mounted(step: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:
+    for mount in step.get("mounts", ()):
+        artifact = mount.get("artifact")
+        if artifact is not None:
+            name = artifact.partition(".")[0]
+            if known.get(written(name)) == name:
+                yield name

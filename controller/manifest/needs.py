@@ -1,24 +1,30 @@
 """Checks of the graph: needs and mounts name what exists, and nothing waits for itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from controller.manifest import raw
-from controller.manifest.build import SECTIONS, with_defaults
+from controller.manifest.build import SECTIONS
 from controller.manifest.finding import Finding, Path
-from controller.manifest.graph import all_needs, cycle
+from controller.manifest.graph import EXPRESSIVE, all_needs, cycle
 from controller.manifest.names import nearest
 from controller.manifest.template import OPENING, written
 
+Texts = Sequence[tuple[Path, str]]
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
-def check(spec: dict[str, Any], *, expressions: bool = True) -> Iterator[Finding]:
-    """Yield needs and mounts of unknown things, and one cycle of each section."""
+def check(spec: dict[str, Any], texts: Texts) -> Iterator[Finding]:
+    """Yield needs and mounts of unknown things, and one cycle of each section.
+
+    Args:
+        spec: the raw spec.
+        texts: its strings that hold expressions, with their paths.
+    """
     for section in SECTIONS:
         if section in spec:
             yield from _unknown_needs(spec, section)
-            yield from _cycle(spec, section, expressions=expressions)
+            yield from _cycle(spec, section, texts)
     yield from _mounts(spec)
 
 
@@ -40,8 +46,8 @@ def _hint(spec: dict[str, Any], need: str, known: set[str]) -> str:
     return f"leave it out: {_AFTER}" if need in elsewhere else nearest(need, known)
 
 
-def _cycle(spec: dict[str, Any], section: str, *, expressions: bool) -> Iterator[Finding]:
-    needs = needs_of(spec, section, expressions=expressions)
+def _cycle(spec: dict[str, Any], section: str, texts: Texts) -> Iterator[Finding]:
+    needs = needs_of(spec, section, texts)
     if _all_backward(needs):
         return
     if circle := cycle(needs):
@@ -53,23 +59,41 @@ def _cycle(spec: dict[str, Any], section: str, *, expressions: bool) -> Iterator
         )
 
 
-def needs_of(
-    spec: dict[str, Any], section: str, *, expressions: bool = True
-) -> dict[str, tuple[str, ...]]:
-    """Return the declared and implied needs of a section's steps, by name."""
-    defaults = raw.mapping(spec, "defaults")
-    listed = [(name, with_defaults(step, defaults)) for _, name, step in raw.named(spec, section)]
-    known = {written(name): name for name, _ in listed}
+def needs_of(spec: dict[str, Any], section: str, texts: Texts) -> dict[str, tuple[str, ...]]:
+    """Return the declared and implied needs of a section's steps, by name.
+
+    Defaults imply none: they mount no artifacts and their expressions see no steps.
+    """
+    listed = list(raw.named(spec, section))
+    known = {written(name): name for _, name, _ in listed}
+    used = _by_step(texts, section)
     needs: dict[str, tuple[str, ...]] = {}
-    for name, step in listed:  # of a repeated name the first, as everywhere
-        needs.setdefault(name, all_needs(_tidy(step), known, expressions=expressions))
+    for index, name, step in listed:  # of a repeated name the first, as everywhere
+        if name not in needs:
+            needs[name] = all_needs(_tidy(step), known, used.get(index, ()))
     return needs
 
 
-def _tidy(step: Any) -> Any:
-    if all(isinstance(need, str) for need in step.get("needs", ())):
+def _by_step(texts: Texts, section: str) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for path, text in texts:
+        match path:
+            case (str(first), int(index), str(field), *_) if first == section:
+                if field in EXPRESSIVE:
+                    found.setdefault(index, []).append(text)
+    return found
+
+
+def _tidy(step: dict[str, Any]) -> dict[str, Any]:
+    """Return what of `needs` and `mounts` has the shape to be read."""
+    if not step.keys() & {"needs", "mounts"}:
         return step
-    return {key: value for key, value in step.items() if key != "needs"}
+    mounts = [mount for _, mount in raw.entries(step, "mounts") if _readable(mount)]
+    return {"needs": [need for _, need in raw.texts(step, "needs")], "mounts": mounts}
+
+
+def _readable(mount: dict[str, Any]) -> bool:
+    return isinstance(mount.get("artifact", ""), str)
 
 
 def _all_backward(needs: dict[str, tuple[str, ...]]) -> bool:
@@ -84,52 +108,37 @@ def _all_backward(needs: dict[str, tuple[str, ...]]) -> bool:
 
 
 def _mounts(spec: dict[str, Any]) -> Iterator[Finding]:
-    defaults = raw.mapping(spec, "defaults")
-    for index, mount in raw.entries(defaults, "mounts"):
+    inputs = {name for _, name, _ in raw.named(spec, "inputs")}
+    for index, mount in raw.entries(raw.mapping(spec, "defaults"), "mounts"):
         path: Path = ("spec", "defaults", "mounts", index)
         if "artifact" in mount:
             remedy = "mount it in the steps that read it"
             yield Finding((*path, "artifact"), "a default can't mount an artifact", remedy)
-        yield from _input(spec, mount, path)
+        yield from _input(mount, inputs, path)
     for section, number, step in raw.steps(spec):
-        if "mounts" in step:
-            yield from _step_mounts(spec, section, step, raw.step_path(section, number))
+        for index, mount in raw.entries(step, "mounts"):
+            where = (*raw.step_path(section, number), "mounts", index)
+            yield from _input(mount, inputs, where)
+            if "artifact" in mount:
+                yield from _artifact(spec, section, mount["artifact"], where)
 
 
-def _step_mounts(
-    spec: dict[str, Any], section: str, step: dict[str, Any], path: Path
-) -> Iterator[Finding]:
-    for index, mount in raw.entries(step, "mounts"):
-        where = (*path, "mounts", index)
-        yield from _input(spec, mount, where)
-        yield from _artifact(spec, section, mount, where)
-
-
-def _input(spec: dict[str, Any], mount: dict[str, Any], path: Path) -> Iterator[Finding]:
+def _input(mount: dict[str, Any], inputs: set[str], path: Path) -> Iterator[Finding]:
     name = mount.get("input")
-    if isinstance(name, str):
-        known = {known for _, known, _ in raw.named(spec, "inputs")}
-        if name not in known:
-            yield Finding((*path, "input"), f"there is no input {name!r}", _declare(name, known))
+    if isinstance(name, str) and name not in inputs:
+        remedy = nearest(name, inputs, none="declare it in spec.inputs")
+        yield Finding((*path, "input"), f"there is no input {name!r}", remedy)
 
 
-def _declare(name: str, known: set[str]) -> str:
-    return nearest(name, known, none="declare it in spec.inputs")
-
-
-def _artifact(
-    spec: dict[str, Any], section: str, mount: dict[str, Any], path: Path
-) -> Iterator[Finding]:
-    wanted = mount.get("artifact")
+def _artifact(spec: dict[str, Any], section: str, wanted: Any, path: Path) -> Iterator[Finding]:
     if not isinstance(wanted, str):
         return
     known = set(artifacts(spec, section))
     if wanted not in known:
-        problem = f"there is no artifact {wanted!r}"
         remedy = "write it as step.artifact"
         if "." in wanted:
             remedy = nearest(wanted, known, none="declare it in the step's artifacts")
-        yield Finding((*path, "artifact"), problem, remedy)
+        yield Finding((*path, "artifact"), f"there is no artifact {wanted!r}", remedy)
 
 
 def artifacts(spec: dict[str, Any], section: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from controller.manifest import needs, tree
 from controller.manifest.build import SECTIONS, with_defaults
+from controller.manifest.template import expressive
 
 
 def rendered(data: bytes, document: int) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def rendered(data: bytes, document: int) -> dict[str, Any]:
 
 
 def _section(spec: dict[str, Any], section: str) -> list[dict[str, Any]]:
-    found = needs.needs_of(spec, section)
+    found = needs.needs_of(spec, section, list(expressive(spec)))
     steps = []
     for raw in spec[section]:
         step = dict(with_defaults(raw, spec.get("defaults", {})))

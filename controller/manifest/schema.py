@@ -15,6 +15,7 @@ from controller.model.workflow import Json
 
 KINDS = ("Workflow",)
 LATER_KINDS = ("Agent", "Defaults")
+HINTS = frozenset({"pattern", "minLength", "maxLength"})  # for editors; the format decides
 _ONLY_SHOWN = frozenset({"description", "title", "default", "errorMessage", "$id", "$schema"})
 
 
@@ -70,7 +71,7 @@ def slim(schema: Json) -> Json:
     return {
         key: {name: slim(value) for name, value in entry.items()} if _by_name(key) else slim(entry)
         for key, entry in schema.items()
-        if key not in _ONLY_SHOWN and not (key == "pattern" and "format" in schema)
+        if key not in _ONLY_SHOWN and not ("format" in schema and key in HINTS)
     }
 
 

@@ -1,6 +1,6 @@
 """Checks of expressions: each stands where it is read, uses known names, and has a fitting type."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controller.manifest import expression, raw
@@ -11,7 +11,6 @@ from controller.manifest.template import (
     Name,
     Piece,
     TemplateError,
-    expressive,
     names,
     split,
     written,
@@ -111,10 +110,15 @@ def _output_type(output: Any) -> str:
     return type_ if type_ in _PARAM_TYPES and not nullable else "dyn"
 
 
-def check(spec: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what is wrong with the expressions of a spec."""
+def check(spec: dict[str, Any], texts: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
+    """Yield what is wrong with the expressions of a spec.
+
+    Args:
+        spec: the raw spec.
+        texts: its strings that hold expressions, with their paths.
+    """
     world = World(spec)
-    for path, text in expressive(spec):
+    for path, text in texts:
         types = world.at(path)
         where = ("spec", *path)
         if types is not None:

@@ -4,9 +4,9 @@ Nothing here knows CEL: names are found by its tokens, so that implied needs cos
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from controller.manifest.finding import Path
 from controller.model.workflow import Json
@@ -114,22 +114,15 @@ def written(name: str) -> str:
     return name.replace("-", "_")
 
 
-def expressive(value: Json, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield every string in or below `value` that holds an expression, with its path."""
-    if isinstance(value, str) and OPENING in value:
-        yield path, value
-    pending = [(path, value)]
+def expressive(value: dict[str, Json]) -> Iterator[tuple[Path, str]]:
+    """Yield every string below a mapping that holds an expression, with its path."""
+    pending: list[tuple[Path, Any]] = [((), value)]
     while pending:
         place, found = pending.pop()
-        for key, item in _children(found):
-            if isinstance(item, str):
+        for key, item in found.items() if found.__class__ is dict else enumerate(found):
+            kind = item.__class__  # values of JSON: no subclasses
+            if kind is str:
                 if OPENING in item:
                     yield (*place, key), item
-            elif isinstance(item, (dict, list)) and item:
+            elif kind is dict or kind is list:
                 pending.append(((*place, key), item))
-
-
-def _children(value: Json) -> Iterable[tuple[str | int, Json]]:
-    if isinstance(value, dict):
-        return value.items()
-    return enumerate(value) if isinstance(value, list) else ()
