@@ -1,0 +1,31 @@
+"""A place to snapshots: folders and Git repositories."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from controller.clock import Clock
+from controller.model.settings import DirectorySource, GitSource
+from controller.source.ports import Source
+
+
+def open_source(
+    settings: GitSource | DirectorySource,
+    *,
+    state_dir: Path,
+    clock: Clock,
+    secrets: Callable[[str], Awaitable[str]] | None = None,
+) -> Source:
+    """Return the source that the settings describe; nothing is read before `snapshots()`.
+
+    `secrets` gives the operator's secrets by name, for logins.
+    """
+    if isinstance(settings, DirectorySource):
+        from controller.source.directory import Directory  # noqa: PLC0415 - one of the two
+
+        return Directory(settings, clock=clock)
+    from controller.source.git import Git  # noqa: PLC0415 - one of the two
+
+    return Git(settings, state_dir=state_dir, clock=clock, secrets=secrets)
+
+
+__all__ = ["Source", "open_source"]

@@ -1,0 +1,256 @@
+"""One step from its first attempt to its end: attempts, retries, timeouts, results."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controller import ids
+from controller.clock import Clock
+from controller.errors import StalledError, TransientError
+from controller.execute import results
+from controller.execute.logs import LogSegment
+from controller.execute.ports import AttemptRequest, Blobs, Ledger, Outcome, Session, Verdict
+from controller.execute.request import Materials
+from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
+from controller.model.run import Attempt, Phase, StepRun
+from controller.model.settings import InfrastructureRetry
+from controller.model.workflow import Step
+from controller.reconcile.retry import Ending, again, delay
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that has ended: its row, and the changes that say so, not yet written."""
+
+    step: StepRun
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one attempt ended."""
+
+    phase: Phase
+    reason: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    transient: bool = False
+    outcome: Outcome | None = None
+
+
+class Interruption:
+    """Why the running steps of a section are being ended, once they are."""
+
+    def __init__(self) -> None:
+        self.phase: Phase | None = None
+        self.reason = ""
+
+    def set(self, phase: Phase, reason: str) -> None:
+        if self.phase is None:
+            self.phase, self.reason = phase, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What attempts need of the run they belong to."""
+
+    ledger: Ledger
+    blobs: Blobs
+    clock: Clock
+    materials: Materials
+    infrastructure: InfrastructureRetry
+    is_transient: Callable[[str], bool]  # the operator's own patterns
+    session: Callable[[], Session]
+    renew: Callable[[Session], Awaitable[None]]  # a session that was lost, for a new one
+    segment: Callable[[str, int], LogSegment]  # step, attempt number
+    seal: Callable[[LogSegment, Attempt], None]
+
+
+class StepAttempts:
+    """Runs one step. `first` is committed by the caller before `run` is awaited."""
+
+    def __init__(self, shop: Shop, step: Step, row: StepRun, interruption: Interruption) -> None:
+        self._shop = shop
+        self._step = step
+        self._row = row
+        self._interruption = interruption
+        self._infrastructure = 0  # retries spent on what the step is not to blame for
+        self._own = 0  # attempts that count against the step's own limit
+        self._began: datetime | None = None
+        self.first = self._next_attempt()
+
+    def start_change(self, attempt: Attempt) -> StartAttempt:
+        return StartAttempt(attempt=attempt)
+
+    def _next_attempt(self) -> Attempt:
+        now = self._shop.clock.now()
+        self._began = self._began or now
+        self._row = replace(
+            self._row,
+            phase=Phase.RUNNING,
+            reason="",
+            attempts=self._row.attempts + 1,
+            started_at=self._row.started_at or now,
+        )
+        return Attempt(
+            run=self._row.run,
+            step=self._row.name,
+            index=self._row.index,
+            number=self._row.attempts,
+            nonce=ids.nonce(),
+            started_at=now,
+        )
+
+    async def run(self) -> Done:
+        """Attempt until it succeeds, may not be tried again, or is interrupted."""
+        attempt = self.first
+        while True:
+            ended = await self._attempt(attempt)
+            finish = self._finish(attempt, ended)
+            wait = None if self._interruption.phase else self._wait(attempt, ended)
+            if wait is None:
+                return await self._done(ended, finish)
+            await self._shop.ledger.record(finish)
+            try:
+                await asyncio.sleep(wait.total_seconds())
+            except asyncio.CancelledError:
+                return await self._done(self._interrupted(), None)
+            attempt = self._next_attempt()
+            await self._shop.ledger.record(self.start_change(attempt))
+
+    async def _attempt(self, attempt: Attempt) -> Ended:
+        segment = self._shop.segment(attempt.step, attempt.number)
+        try:
+            return await self._attempt_logged(attempt, segment)
+        except asyncio.CancelledError:
+            if self._interruption.phase is None:
+                raise
+            return self._interrupted()
+        except StalledError as error:
+            segment.note(str(error))
+            return Ended(Phase.ERROR, error.reason, str(error))
+        except TransientError as error:
+            segment.note(str(error))
+            return Ended(Phase.ERROR, error.reason, str(error), transient=True)
+        except Exception as error:  # noqa: BLE001 - a defect fails this step, never the daemon
+            segment.note(f"internal error: {error!r}")
+            return Ended(Phase.ERROR, "InternalError", repr(error))
+        finally:
+            segment.close()
+            self._shop.seal(segment, attempt)
+
+    async def _attempt_logged(self, attempt: Attempt, segment: LogSegment) -> Ended:
+        step = self._shop.materials.evaluate(self._step)
+        request = await self._shop.materials.request(
+            step, number=attempt.number, nonce=attempt.nonce
+        )
+        session = self._shop.session()
+        try:
+            async with asyncio.timeout(seconds(step.timeout)) as limit:
+                outcome = await session.attempt(request, segment)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            segment.note(f"timed out after {step.timeout}")
+            return Ended(Phase.FAILED, "Timeout", f"timed out after {step.timeout}")
+        if outcome.verdict is not Verdict.COMPLETED:
+            segment.note(f"{outcome.reason}: {outcome.error}")
+            return await self._not_completed(session, outcome)
+        return self._completed(step, request, outcome)
+
+    async def _not_completed(self, session: Session, outcome: Outcome) -> Ended:
+        transient = outcome.verdict is Verdict.TRANSIENT or self._shop.is_transient(outcome.error)
+        if outcome.reason in {"SessionLost", "KeeperLost"}:
+            await self._shop.renew(session)
+        return Ended(Phase.ERROR, outcome.reason, outcome.error, transient=transient)
+
+    def _completed(self, step: Step, request: AttemptRequest, outcome: Outcome) -> Ended:
+        del request
+        code = outcome.exit_code
+        if code not in step.success_exit_codes:
+            return Ended(Phase.FAILED, "ExitCode", f"exit code {code}", code, outcome=outcome)
+        missing = next(
+            (
+                one
+                for one in step.artifacts
+                if results.artifact_key(one.name) not in outcome.collected
+            ),
+            None,
+        )
+        if missing is not None:
+            problem = f"artifact {missing.name!r}: nothing at {missing.path}"
+            return Ended(Phase.FAILED, "OutputMissing", problem, code, outcome=outcome)
+        try:
+            results.read_outputs(step, outcome.collected)
+        except results.OutputError as error:
+            return Ended(Phase.FAILED, error.reason, str(error), code, outcome=outcome)
+        return Ended(Phase.SUCCEEDED, exit_code=code, outcome=outcome)
+
+    def _interrupted(self) -> Ended:
+        phase = self._interruption.phase or Phase.CANCELLED
+        return Ended(phase, self._interruption.reason, self._interruption.reason)
+
+    def _wait(self, attempt: Attempt, ended: Ended) -> timedelta | None:
+        """Return how long to wait for another attempt; None when there is none."""
+        if ended.phase is Phase.SUCCEEDED:
+            return None
+        budget = self._shop.infrastructure
+        if ended.transient and self._infrastructure < budget.limit:
+            self._infrastructure += 1
+            return delay(budget.backoff, attempt.run, attempt.step, self._infrastructure)
+        self._own += 1
+        ending = Ending.FAILED if ended.phase is Phase.FAILED else Ending.ERROR
+        elapsed = self._shop.clock.now() - (self._began or attempt.started_at)
+        if again(
+            self._step.retry, ending, exit_code=ended.exit_code, tried=self._own, elapsed=elapsed
+        ):
+            return delay(self._step.retry.backoff, attempt.run, attempt.step, self._own)
+        return None
+
+    def _finish(self, attempt: Attempt, ended: Ended) -> FinishAttempt:
+        return FinishAttempt(
+            attempt=replace(
+                attempt,
+                phase=ended.phase,
+                reason=ended.reason,
+                exit_code=ended.exit_code,
+                error=ended.error,
+                finished_at=self._shop.clock.now(),
+            )
+        )
+
+    async def _done(self, ended: Ended, finish: FinishAttempt | None) -> Done:
+        now = self._shop.clock.now()
+        row = replace(
+            self._row,
+            phase=ended.phase,
+            reason=ended.reason,
+            exit_code=ended.exit_code,
+            error=ended.error,
+            finished_at=now,
+        )
+        if ended.outcome is not None:
+            row = await self._with_results(row, ended.outcome)
+        put = PutStep(step=row, at=now)
+        return Done(row, (put,) if finish is None else (finish, put))
+
+    async def _with_results(self, row: StepRun, outcome: Outcome) -> StepRun:
+        """Keep what the step wrote; also of a failed step, as far as it can be read."""
+        step = self._step
+        outputs = results.written_outputs(step, outcome.collected) if step.outputs else {}
+        if row.phase is Phase.SUCCEEDED and step.outputs:
+            outputs = results.read_outputs(step, outcome.collected)
+        artifacts = {}
+        try:
+            for one in step.artifacts:
+                path = outcome.collected.get(results.artifact_key(one.name))
+                if path is not None:
+                    artifacts[one.name] = await self._shop.blobs.put_path(path)
+        except (StalledError, TransientError) as error:
+            return replace(row, phase=Phase.ERROR, reason=error.reason, error=str(error))
+        return replace(row, outputs=outputs, artifacts=artifacts)
+
+
+def seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()

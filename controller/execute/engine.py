@@ -1,0 +1,171 @@
+"""The run engine: executes claimed runs, cancels them, settles those that were lost."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from controller.clock import Clock
+from controller.errors import RondelError
+from controller.execute.execution import Execution, House, LineTold, seal
+from controller.execute.keeper import sweep
+from controller.execute.logs import segment_path
+from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets
+from controller.execute.rules import Verdict
+from controller.execute.slots import Slots
+from controller.model.changes import Change, FinishAttempt, FinishRun, PutStep
+from controller.model.run import Attempt, Phase, Run, StepRun
+from controller.model.settings import InfrastructureRetry
+from controller.model.workflow import Workflow
+
+CONTROLLER_LOST = "ControllerLost"
+
+
+class RunEngine:
+    """Graph order, parallelism, retries, timeouts, outputs: the same for every executor."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        blobs: Blobs,
+        inputs: Inputs,
+        secrets: Secrets,
+        executors: Mapping[str, Executor],
+        clock: Clock,
+        state_dir: Path,
+        max_steps: int,
+        log_max_size: int,
+        infrastructure_retry: InfrastructureRetry,
+        on_line: LineTold | None = None,
+    ) -> None:
+        self._house = House(
+            ledger=ledger,
+            blobs=blobs,
+            inputs=inputs,
+            secrets=secrets,
+            clock=clock,
+            state_dir=state_dir,
+            slots=Slots(max_steps),
+            log_max_size=log_max_size,
+            infrastructure=infrastructure_retry,
+            on_line=on_line,
+        )
+        self._executors = executors
+        self._executions: dict[str, Execution] = {}
+
+    async def start(self) -> None:
+        """Make the executors ready."""
+        for executor in self._executors.values():
+            await executor.start()
+
+    async def stop(self) -> None:
+        """End everything that the executors started."""
+        for executor in self._executors.values():
+            await executor.stop()
+
+    async def execute(self, run: Run, workflow: Workflow) -> Phase:
+        """Execute a claimed run to its end and record everything of it.
+
+        Returns:
+            The run's phase; Pending when it was put back (SourceChanged).
+        """
+        execution = Execution(self._house, run, workflow, self._executor(run))
+        self._executions[run.id] = execution
+        try:
+            return await execution.execute()
+        except asyncio.CancelledError:
+            raise
+        except RondelError:
+            raise  # the store can't be written: nothing can be recorded, recovery will settle it
+        except Exception as error:  # a defect fails this run, never the daemon
+            await self._crashed(run, error)
+            raise
+        finally:
+            del self._executions[run.id]
+
+    def _executor(self, run: Run) -> Executor:
+        return self._executors[run.executor or next(iter(self._executors))]
+
+    async def _crashed(self, run: Run, error: Exception) -> None:
+        await self._house.ledger.record(
+            FinishRun(
+                run=run.id,
+                phase=Phase.ERROR,
+                reason="InternalError",
+                message=repr(error),
+                at=self._house.clock.now(),
+            )
+        )
+
+    def cancel(
+        self, run_id: str, *, reason: str = "Cancelled", message: str = "", now: bool = False
+    ) -> bool:
+        """End a running run, with its `onCancel` and `finally` unless `now`; false: not here."""
+        execution = self._executions.get(run_id)
+        if execution is None:
+            return False
+        execution.cancel(Verdict(Phase.CANCELLED, reason, message), now=now)
+        return True
+
+    async def recover(
+        self,
+        run: Run,
+        workflow: Workflow,
+        steps: Sequence[StepRun],
+        attempts: Sequence[Attempt],
+    ) -> Phase:
+        """Settle a run whose instance is gone as Interrupted.
+
+        What still runs of it is killed, its logs are sealed, its `onFailure` hooks and finally
+        steps that had not started run once.
+        """
+        open_attempts = [one for one in attempts if not one.phase.terminal]
+        sweep({one.nonce for one in open_attempts})
+        await self._seal_left(attempts)
+        rows = [self._interrupted(row) for row in steps]
+        now = self._house.clock.now()
+        changes: list[Change] = [
+            *(
+                FinishAttempt(attempt=interrupted_attempt(one, self._house.clock))
+                for one in open_attempts
+            ),
+            *(
+                PutStep(step=row, at=now)
+                for row, old in zip(rows, steps, strict=True)
+                if row != old
+            ),
+        ]
+        if changes:
+            await self._house.ledger.record(*changes)
+        execution = Execution(self._house, run, workflow, self._executor(run))
+        self._executions[run.id] = execution
+        message = "the controller that ran it is gone"
+        try:
+            return await execution.settle_lost(
+                rows, Verdict(Phase.INTERRUPTED, CONTROLLER_LOST, message)
+            )
+        finally:
+            del self._executions[run.id]
+
+    def _interrupted(self, row: StepRun) -> StepRun:
+        if row.phase.terminal or row.attempts == 0:
+            return row
+        return replace(
+            row,
+            phase=Phase.INTERRUPTED,
+            reason=CONTROLLER_LOST,
+            finished_at=self._house.clock.now(),
+        )
+
+    async def _seal_left(self, attempts: Sequence[Attempt]) -> None:
+        for one in attempts:
+            path = segment_path(self._house.state_dir, one.run, one.step, one.index, one.number)
+            if one.log is None and path.exists():
+                await seal(self._house, path, one, truncated=not one.phase.terminal)
+
+
+def interrupted_attempt(attempt: Attempt, clock: Clock) -> Attempt:
+    return replace(
+        attempt, phase=Phase.INTERRUPTED, reason=CONTROLLER_LOST, finished_at=clock.now()
+    )

@@ -1,0 +1,457 @@
+"""One run from its claim to its end: prepare, steps, hooks, finally, settle."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from controller import digest
+from controller.clock import Clock
+from controller.errors import RondelError, StalledError, TransientError
+from controller.execute import rules
+from controller.execute.attempts import Shop
+from controller.execute.logs import LogSegment, segment_path
+from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets, Session
+from controller.execute.request import Materials
+from controller.execute.rules import Verdict
+from controller.execute.scrub import Scrubber
+from controller.execute.slots import Slots
+from controller.execute.walk import Walk
+from controller.manifest.evaluate import condition
+from controller.manifest.expression import render
+from controller.model.changes import FinishRun, RequeueRun, SealLog, StartRun
+from controller.model.run import Attempt, Phase, Run, Section, StepRun
+from controller.model.settings import InfrastructureRetry
+from controller.model.workflow import Step, Workflow
+from controller.reconcile.retry import delay
+
+CLOSE_SECONDS = 30.0  # for a session's own goodbye
+
+LineTold = Callable[[str, str, int, str | None, str], None]
+"""Told of each log line: run, step, attempt, stream, text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What every run of this process shares."""
+
+    ledger: Ledger
+    blobs: Blobs
+    inputs: Inputs
+    secrets: Secrets
+    clock: Clock
+    state_dir: Path
+    slots: Slots
+    log_max_size: int
+    infrastructure: InfrastructureRetry
+    on_line: LineTold | None = None
+
+
+class Requeued(Exception):  # noqa: N818 - not an error: the run goes back to Pending
+    """The run can't go on as planned and waits for another turn."""
+
+
+class Execution:
+    """One run being executed."""
+
+    def __init__(self, house: House, run: Run, workflow: Workflow, executor: Executor) -> None:
+        self._house = house
+        self.run = run
+        self._workflow = workflow
+        self._executor = executor
+        self._folder = house.state_dir / "work" / run.id
+        self._rows = rows_of(run.id, workflow)
+        self._steps = {step.name: step for _, step in sections(workflow)}
+        self._ended: Verdict | None = None  # what ended the run from outside
+        self._now = False  # cancelled without hooks and finally
+        self._walk: Walk | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._session: Session | None = None
+        self._renewing = asyncio.Lock()
+        self._scrubber = Scrubber(())
+        self._sealing: set[asyncio.Task[None]] = set()
+        self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
+        self._materials = Materials(
+            run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
+        )
+
+    # From outside.
+
+    def cancel(self, verdict: Verdict, *, now: bool = False) -> None:
+        """End the steps (and with `now` hooks and finally too); safe to call again."""
+        self._now = self._now or now
+        if self._ended is None:
+            self._ended = verdict
+        if self._preparing is not None:
+            self._preparing.cancel()
+        if self._walk is not None and (now or self._walk_interruptible):
+            self._walk.interrupt(Phase.CANCELLED, verdict.reason)
+
+    # The run's life.
+
+    async def execute(self) -> Phase:
+        """Run everything; return the phase. Never raises for what a run can do wrong."""
+        try:
+            return await self._execute()
+        except Requeued:
+            return Phase.PENDING
+        finally:
+            await self._clean_up()
+
+    async def _execute(self) -> Phase:
+        refused = self._refused()
+        if refused is not None:
+            return await self._finish(refused)
+        try:
+            self._preparing = asyncio.create_task(self._prepare())
+            await self._preparing
+        except asyncio.CancelledError:
+            if self._ended is None:
+                raise
+            return await self._finish(self._ended)
+        except (StalledError, TransientError) as error:
+            return await self._finish(Verdict(Phase.ERROR, error.reason, str(error)))
+        finally:
+            self._preparing = None
+        await self._start()
+        return await self._finish(await self._through_sections())
+
+    def _refused(self) -> Verdict | None:
+        refusal = self._executor.refusal(self._workflow)
+        if refusal is not None:
+            return Verdict(Phase.ERROR, *refusal)
+        self._materials.begin()
+        try:
+            if self._workflow.when and not condition(self._workflow.when, self._materials.scope):
+                return Verdict(Phase.SKIPPED, rules.CONDITION_FALSE, self._workflow.when)
+        except StalledError as error:
+            return Verdict(Phase.ERROR, error.reason, str(error))
+        return None
+
+    # Before the first step.
+
+    async def _prepare(self) -> None:
+        """Secrets, inputs, a session: what can be tried again is, within the daemon's budget."""
+        tried = 0
+        while True:
+            try:
+                await self._prepare_once()
+            except TransientError as error:
+                tried += 1
+                budget = self._house.infrastructure
+                if tried > budget.limit:
+                    raise
+                wait = delay(budget.backoff, self.run.id, error.reason, tried)
+                await asyncio.sleep(wait.total_seconds())
+            else:
+                return
+
+    async def _prepare_once(self) -> None:
+        if self._session is None:
+            names = tuple(
+                sorted({use.secret for one in self._steps.values() for use in one.secrets})
+            )
+            self._materials.secrets = await self._house.secrets.resolve(self.run.source, names)
+            self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
+            self._session = await self._executor.open(self.run, self._workflow)
+        await self._materialise()
+
+    async def _materialise(self) -> None:
+        """Write the inputs once; a folder that moved on since the plan puts the run back."""
+        digests, places = {}, {}
+        for wanted in self._workflow.inputs:
+            target = self._folder / "inputs" / wanted.name
+            await asyncio.to_thread(clear, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digests[wanted.name] = await self._house.inputs.materialise(
+                self.run.source, self.run.revision, wanted, target
+            )
+            places[wanted.name] = target
+        planned = dict(self.run.inputs)
+        if planned and planned != digests:
+            moved = sorted(name for name in digests if planned.get(name) != digests[name])
+            await self._house.ledger.record(
+                RequeueRun(
+                    run=self.run.id,
+                    reason="SourceChanged",
+                    message=f"inputs changed while the run waited: {', '.join(moved)}",
+                    at=self._house.clock.now(),
+                )
+            )
+            raise Requeued
+        self.run = replace(self.run, inputs=digests)
+        self._materials.run, self._materials.inputs = self.run, places
+        self._materials.begin()
+
+    async def _start(self) -> None:
+        assert self._session is not None  # noqa: S101 - `_prepare` has opened it
+        await self._house.ledger.record(
+            StartRun(
+                run=self.run.id,
+                at=self._house.clock.now(),
+                executor=self._executor.name,
+                revision=self.run.revision,
+                inputs=self.run.inputs,
+                versions=self._session.versions,
+                steps=tuple(self._rows.values()),
+            )
+        )
+
+    # Steps, hooks, finally.
+
+    async def _through_sections(self) -> Verdict:
+        await self._section(
+            self._workflow.steps, self._workflow.timeout, Phase.FAILED, interruptible=True
+        )
+        return await self.after(rules.verdict(self._ended, self._finished()))
+
+    async def after(self, verdict: Verdict) -> Verdict:
+        """Run the hooks that the verdict calls for, then finally; return the last word."""
+        self._materials.note_phase(verdict.phase)
+        for section, hooks in hooks_of(self._workflow):
+            due = hooks if section is hook_for(verdict.phase) else ()
+            await self._reserved(due, hooks)
+        after_hooks = rules.verdict(self._ended, self._finished(), verdict)
+        self._materials.note_phase(after_hooks.phase)
+        await self._reserved(self._workflow.finally_, self._workflow.finally_)
+        return rules.verdict(self._ended, self._finished(), after_hooks)
+
+    async def _reserved(self, due: tuple[Step, ...], every: tuple[Step, ...]) -> None:
+        """Run hooks or finally steps in the time kept for them; what isn't due is skipped."""
+        if due and not self._now:
+            await self._section(due, self._workflow.finally_timeout, Phase.FAILED)
+        elif every:
+            walk = self._new_walk(every)
+            walk.interrupt(Phase.SKIPPED, rules.RUN_ENDED)
+            await walk.run()
+
+    _walk_interruptible = False
+
+    async def _section(
+        self,
+        steps: tuple[Step, ...],
+        limit: timedelta,
+        on_timeout: Phase,
+        *,
+        interruptible: bool = False,
+    ) -> None:
+        self._walk = self._new_walk(steps)
+        self._walk_interruptible = interruptible
+        if interruptible and self._ended is not None:
+            self._walk.interrupt(Phase.CANCELLED, self._ended.reason)
+        timer = asyncio.get_running_loop().call_later(
+            limit.total_seconds(), self._timed_out, self._walk, on_timeout, interruptible
+        )
+        try:
+            await self._walk.run()
+        finally:
+            timer.cancel()
+            self._walk = None
+
+    def _timed_out(self, walk: Walk, phase: Phase, of_the_run: bool) -> None:  # noqa: FBT001 - call_later takes no keywords
+        if of_the_run and self._ended is None:
+            message = f"over its timeout of {self._workflow.timeout}"
+            self._ended = Verdict(Phase.FAILED, "Timeout", message)
+        walk.interrupt(phase, "Timeout")
+
+    def _new_walk(self, steps: tuple[Step, ...]) -> Walk:
+        return Walk(
+            self._shop(),
+            steps,
+            self._rows,
+            slots=self._house.slots,
+            max_parallel=self._workflow.max_parallel,
+        )
+
+    def _shop(self) -> Shop:
+        return Shop(
+            ledger=self._house.ledger,
+            blobs=self._house.blobs,
+            clock=self._house.clock,
+            materials=self._materials,
+            infrastructure=self._house.infrastructure,
+            is_transient=lambda text: any(one.search(text) for one in self._patterns),
+            session=self._current_session,
+            renew=self._renew,
+            segment=self._segment,
+            seal=self._seal,
+        )
+
+    def _finished(self) -> list[tuple[Step, StepRun]]:
+        return [(self._steps[name], row) for name, row in self._rows.items() if row.phase.terminal]
+
+    # Sessions.
+
+    def _current_session(self) -> Session:
+        if self._session is None:
+            raise TransientError("the run's session is lost", reason="SessionLost")
+        return self._session
+
+    async def _renew(self, lost: Session) -> None:
+        """Open a new session in place of a lost one; several steps may notice at once."""
+        async with self._renewing:
+            if self._session is not lost:
+                return
+            self._session = None
+            await close(lost)
+            with suppress(TransientError):  # the next attempt says so, within the same budget
+                self._session = await self._executor.open(self.run, self._workflow)
+
+    # Logs.
+
+    def _segment(self, step: str, number: int) -> LogSegment:
+        told = self._house.on_line
+        run = self.run.id
+        return LogSegment(
+            segment_path(self._house.state_dir, run, step, 0, number),
+            scrubber=self._scrubber,
+            clock=self._house.clock,
+            max_size=self._house.log_max_size,
+            on_line=None
+            if told is None
+            else lambda stream, text, _: told(run, step, number, stream, text),
+        )
+
+    def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
+        """Keep the log as a blob, while the next step runs already."""
+        if not segment.path.exists():
+            return
+        task = asyncio.create_task(
+            seal(self._house, segment.path, attempt, truncated=segment.truncated)
+        )
+        self._sealing.add(task)
+        task.add_done_callback(self._sealing.discard)
+
+    # The end.
+
+    async def _finish(self, verdict: Verdict) -> Phase:
+        if self._sealing:
+            await asyncio.wait(self._sealing)
+        verdict, outputs = self._with_outputs(verdict)
+        await self._house.ledger.record(
+            FinishRun(
+                run=self.run.id,
+                phase=verdict.phase,
+                reason=verdict.reason,
+                message=self._scrubber.scrub(verdict.message.encode()).decode("utf-8", "replace"),
+                outputs=outputs,
+                at=self._house.clock.now(),
+            )
+        )
+        return verdict.phase
+
+    def _with_outputs(self, verdict: Verdict) -> tuple[Verdict, dict[str, object]]:
+        if verdict.phase is not Phase.SUCCEEDED or not self._workflow.outputs:
+            return verdict, {}
+        try:
+            return verdict, dict(render(self._workflow.outputs, self._materials.scope))
+        except StalledError as error:
+            return Verdict(Phase.ERROR, error.reason, str(error)), {}
+
+    async def _clean_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await close(session)
+        await asyncio.to_thread(clear, self._folder)
+
+    # Recovery.
+
+    async def settle_lost(self, rows: Iterable[StepRun], verdict: Verdict) -> Phase:
+        """End a run whose instance is gone: hooks and finally that had not started run once.
+
+        `rows` are the run's steps with everything that ran settled already.
+        """
+        self._ended = verdict
+        self._materials.begin()
+        for row in rows:
+            self._rows[row.name] = row
+            if row.phase.terminal:
+                self._materials.note(row)
+        never = self._new_walk(self._workflow.steps)
+        never.interrupt(Phase.SKIPPED, rules.RUN_ENDED)
+        await never.run()
+        try:
+            if any(not row.phase.terminal for row in self._rows.values()):
+                await self._prepare()
+            # What was lost counts as a failure to the hooks: `onFailure` runs.
+            await self.after(verdict)
+        except RondelError as error:
+            verdict = replace(verdict, message=f"{verdict.message}; its hooks did not run: {error}")
+        finally:
+            await self._finish(verdict)
+            await self._clean_up()
+        return verdict.phase
+
+
+def sections(workflow: Workflow) -> list[tuple[Section, Step]]:
+    """Return every step with where it stands, in the order of the manifest."""
+    return [
+        *((Section.STEPS, step) for step in workflow.steps),
+        *((section, step) for section, steps in hooks_of(workflow) for step in steps),
+        *((Section.FINALLY, step) for step in workflow.finally_),
+    ]
+
+
+def hooks_of(workflow: Workflow) -> list[tuple[Section, tuple[Step, ...]]]:
+    return [
+        (Section.ON_SUCCESS, workflow.on_success),
+        (Section.ON_FAILURE, workflow.on_failure),
+        (Section.ON_CANCEL, workflow.on_cancel),
+    ]
+
+
+def hook_for(phase: Phase) -> Section:
+    match phase:
+        case Phase.SUCCEEDED:
+            return Section.ON_SUCCESS
+        case Phase.CANCELLED:
+            return Section.ON_CANCEL
+        case _:
+            return Section.ON_FAILURE
+
+
+def rows_of(run: str, workflow: Workflow) -> dict[str, StepRun]:
+    return {
+        step.name: StepRun(run=run, name=step.name, section=section, position=position)
+        for position, (section, step) in enumerate(sections(workflow))
+    }
+
+
+async def seal(house: House, path: Path, attempt: Attempt, *, truncated: bool) -> None:
+    """Keep a segment as a blob and remove it; until the row says so, the segment stays."""
+    size = path.stat().st_size
+    name = await house.blobs.put_path(path)
+    await house.ledger.record(
+        SealLog(
+            run=attempt.run,
+            step=attempt.step,
+            index=attempt.index,
+            number=attempt.number,
+            log=name,
+            size=size,
+            truncated=truncated,
+        )
+    )
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # other attempts of the run have theirs here
+        path.parent.rmdir()
+
+
+async def close(session: Session) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await session.close()
+
+
+def clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+__all__ = ["Execution", "House", "LineTold", "digest", "rows_of", "seal", "sections"]

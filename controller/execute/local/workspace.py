@@ -1,0 +1,139 @@
+"""An attempt's private place: workspace, HOME and TMPDIR; mounts as copies; what is collected."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from controller.errors import StalledError
+from controller.execute.ports import AttemptRequest, Placement
+
+NULL_MODE = 0o700
+
+
+class Workspace:
+    """A folder of one attempt; nothing in it outlives the attempt but what is collected."""
+
+    def __init__(self, folder: Path, user: tuple[int, int] | None = None) -> None:
+        self._folder = folder
+        self._user = user
+        self.root = folder / "workspace"
+
+    def prepare(self, request: AttemptRequest) -> None:
+        """Make the folders, copy the mounts in, write file secrets and inputs."""
+        for name in ("", "workspace", "home", "tmp"):
+            os.mkdir(self._folder / name, NULL_MODE)  # noqa: PTH102 - four of them on a hot path
+        for mount in request.mounts:
+            self._place(mount)
+        for secret in request.secrets:
+            if secret.file is not None:
+                self._write(self._inside(secret.file), secret.value.encode())
+        if request.inputs is not None:
+            self._write(self._inputs, request.inputs)
+        if request.workdir not in {"", "."}:
+            self.workdir(request).mkdir(parents=True, exist_ok=True)
+        if self._user is not None:
+            self._give_away(self._user)
+
+    @property
+    def _inputs(self) -> Path:
+        return self._folder / "inputs.json"
+
+    def workdir(self, request: AttemptRequest) -> Path:
+        return self._inside(request.workdir)
+
+    def environment(self, request: AttemptRequest, path: str) -> Mapping[str, str]:
+        """Return all that the step sees: nothing of the daemon's own but PATH."""
+        env = {
+            "PATH": path,
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "LANG": "C.UTF-8",
+            **request.env,
+            **{secret.name: secret.value for secret in request.secrets if secret.name},
+            **request.context,
+            "RONDEL_NONCE": request.nonce,
+        }
+        if request.inputs is not None:
+            env["RONDEL_INPUTS"] = str(self._inputs)
+        return env
+
+    def collect(self, request: AttemptRequest) -> Mapping[str, Path]:
+        """Move what is wanted and there to the staging folder; nothing outside is reached."""
+        collected = {}
+        for number, (name, path) in enumerate(request.collect.items()):
+            found = self.workdir(request) / path
+            if os.path.lexists(found) and self._confined(found):
+                target = request.staging / str(number)
+                request.staging.mkdir(parents=True, exist_ok=True)
+                # Two names may stand for one path, so it is copied unless it is the only one.
+                shared = list(request.collect.values()).count(path) > 1
+                (copy if shared else move)(found, target)
+                collected[name] = target
+        return collected
+
+    def _confined(self, path: Path) -> bool:
+        """A link that leads out of the workspace is as good as absent."""
+        real = path.resolve()
+        return real.exists() and real.is_relative_to(self.root.resolve())
+
+    def _place(self, mount: Placement) -> None:
+        target = self._inside(mount.path)
+        if mount.source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(mount.source, target, dirs_exist_ok=True, symlinks=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            target.rmdir()
+        shutil.copy2(mount.source, target)
+
+    def _inside(self, path: str) -> Path:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise StalledError(f"{path!r} leaves the workspace", reason="PathRefused")
+        return self.root / path
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+
+    def _give_away(self, user: tuple[int, int]) -> None:
+        """Everything belongs to the step's user; the way to it may be passed, not read."""
+        for above in (self._folder.parent.parent, self._folder.parent):
+            above.chmod(0o711)
+        for folder, _, files in os.walk(self._folder):
+            for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118
+                os.chown(path, *user, follow_symlinks=False)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, onerror=forced)
+
+
+def move(found: Path, target: Path) -> None:
+    if found.is_symlink():
+        copy(found, target)
+    else:
+        found.rename(target)
+
+
+def copy(found: Path, target: Path) -> None:
+    real = found.resolve()
+    if real.is_dir():
+        shutil.copytree(real, target, symlinks=True)
+    else:
+        shutil.copy2(real, target)
+
+
+def forced(function: object, path: str, _: object) -> None:
+    """A step may have left folders without write permission; they are ours to remove."""
+    parent = os.path.dirname(path)  # noqa: PTH120 - shutil hands over text
+    try:
+        os.chmod(parent, NULL_MODE)  # noqa: PTH101
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            os.chmod(path, NULL_MODE)  # noqa: PTH101
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)  # noqa: PTH108
+    except FileNotFoundError:
+        return

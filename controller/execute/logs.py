@@ -1,0 +1,161 @@
+"""An attempt's log: an append-only segment of JSON lines, scrubbed before the write.
+
+A line is `{"time", "stream", "line"}`; `stream` is "stdout", "stderr", or null for Rondel's own
+words. A log that grows over its limit keeps its first and its last part.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from controller.clock import Clock
+from controller.execute.scrub import Scrubber
+
+LONGEST_LINE = 64 * 1024  # bytes; longer ones are cut into several
+Line = Callable[[str | None, str, datetime], None]
+"""Told of each line: stream, text, time."""
+
+
+class LogSegment:
+    """The live log of one attempt; implements `execute.ports.Output`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        scrubber: Scrubber,
+        clock: Clock,
+        max_size: int,
+        on_line: Line | None = None,
+    ) -> None:
+        self.path = path
+        self.truncated = False
+        self._scrubber = scrubber
+        self._clock = clock
+        self._on_line = on_line
+        self._partial: dict[str, bytes] = {}
+        self._files = Halves(path, max_size)
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Take raw bytes; whole lines are written at once, the rest when it is whole."""
+        *lines, rest = (self._partial.get(stream, b"") + data).split(b"\n")
+        while len(rest) > LONGEST_LINE + self._scrubber.longest:
+            rest = self._scrubber.scrub(rest)
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        self._partial[stream] = rest
+        if lines:
+            self._append(stream, lines)
+
+    def note(self, text: str) -> None:
+        """Write Rondel's own words."""
+        self._append(None, text.encode().split(b"\n"))
+
+    def close(self) -> None:
+        """Write what is left of unfinished lines; the segment stays."""
+        for stream, rest in self._partial.items():
+            if rest:
+                self._append(stream, [rest])
+        self._partial = {}
+        self.truncated = self._files.close()
+
+    def _append(self, stream: str | None, lines: list[bytes]) -> None:
+        now = self._clock.now()
+        time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        written = []
+        for raw in lines:
+            for piece in pieces(self._scrubber.scrub(raw.removesuffix(b"\r"))):
+                text = piece.decode("utf-8", "replace")
+                line = {"time": time, "stream": stream, "line": text}
+                written.append(json.dumps(line, ensure_ascii=False))
+                if self._on_line is not None:
+                    self._on_line(stream, text, now)
+        self._files.write(("\n".join(written) + "\n").encode("utf-8", "replace"))
+
+
+def pieces(line: bytes) -> Iterator[bytes]:
+    for start in range(0, max(len(line), 1), LONGEST_LINE):
+        yield line[start : start + LONGEST_LINE]
+
+
+class Halves:
+    """A file's first half, then the newest two quarters of what follows, in files beside it."""
+
+    def __init__(self, path: Path, max_size: int) -> None:
+        self._path = path
+        self._half = max_size // 2
+        self._quarter = max_size // 4
+        self._file: int | None = None  # opened by the first line: most steps of a chain say nothing
+        self._size = 0
+        self._in_tail = False
+        self._dropped = False
+
+    def write(self, data: bytes) -> None:
+        limit = self._quarter if self._in_tail else self._half
+        if self._file is not None and self._size + len(data) > limit:
+            self._turn()
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = opened(tail(self._path) if self._in_tail else self._path)
+        os.write(self._file, data)
+        self._size += len(data)
+
+    def _turn(self) -> None:
+        """Begin the tail, or put its older quarter away."""
+        assert self._file is not None  # noqa: S101 - `write` has opened it
+        os.close(self._file)
+        self._file, self._size = None, 0
+        if self._in_tail:
+            self._dropped = older(self._path).exists() or self._dropped
+            tail(self._path).replace(older(self._path))
+        self._in_tail = True
+
+    def close(self) -> bool:
+        """Join the parts into one file; return whether something was dropped."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._in_tail:
+            join(self._path, dropped=self._dropped)
+        return self._dropped
+
+
+def opened(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def tail(path: Path) -> Path:
+    return path.with_suffix(".tail")
+
+
+def older(path: Path) -> Path:
+    return path.with_suffix(".older")
+
+
+def join(path: Path, *, dropped: bool) -> None:
+    """Append the tail's parts to the first half, with a mark where lines are missing."""
+    with path.open("ab") as whole:
+        if dropped:
+            mark = {"time": "", "stream": None, "line": "... lines left out: over logs.maxSize ..."}
+            whole.write(json.dumps(mark).encode() + b"\n")
+        for part in (older(path), tail(path)):
+            if part.exists():
+                with part.open("rb") as file:
+                    while chunk := file.read(1 << 20):
+                        whole.write(chunk)
+                part.unlink()
+
+
+def segment_path(state_dir: Path, run: str, step: str, index: int, number: int) -> Path:
+    """Return where the live log of an attempt is; a matrix step's name has its index."""
+    return state_dir / "logs" / run / f"{step}.{index}.{number}.jsonl"
+
+
+def read_lines(path: Path) -> Iterator[dict[str, str | None]]:
+    """Yield the lines of a segment, or of a sealed log's file; an unfinished last one is left."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)

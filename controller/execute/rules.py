@@ -1,0 +1,118 @@
+"""The rules of phases: which step runs, and what a run has come to. Decides, does nothing."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.manifest.graph import EXPRESSIVE
+from controller.manifest.template import OPENING, expressive, references, written
+from controller.model.run import Phase, StepRun
+from controller.model.workflow import Step
+
+DEPENDENCY_FAILED = "DependencyFailed"
+DEPENDENCY_SKIPPED = "DependencySkipped"
+CONDITION_FALSE = "ConditionFalse"
+RUN_ENDED = "RunEnded"
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a step reads of others, by the names expressions write."""
+
+    phases: frozenset[str] = frozenset()  # in its `when`
+    values: frozenset[str] = frozenset()  # outputs or artifacts, anywhere
+
+
+NOTHING = Uses()
+
+
+def uses(step: Step) -> Uses:
+    """Return what the step's expressions and mounts read of other steps."""
+    texts = [text for field in EXPRESSIVE for _, text in expressive(plain(getattr(step, field)))]
+    mounted = {written(m.artifact.partition(".")[0]) for m in step.mounts if m.artifact}
+    if not texts and not mounted:
+        return NOTHING
+    named = {name for text in texts for name in references(text) if name[0] == "steps"}
+    values = {name[1] for name in named if name[2:3] in {("outputs",), ("artifacts",)}}
+    phases = {name[1] for name in _in_when(step.when) if name[2:3] == ("phase",)}
+    return Uses(frozenset(phases), frozenset(values | mounted))
+
+
+def _in_when(text: str | None) -> set[tuple[str, ...]]:
+    if text is None or OPENING not in text:
+        return set()
+    return {name for name in references(text) if name[0] == "steps"}
+
+
+def plain(value: object) -> object:
+    """Return a field's value as lists and maps, so that its strings can be walked."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "path"):
+        return value.path
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def forgiven(step: Step, done: StepRun) -> bool:
+    """Tell whether a bad ending of this step counts for nothing (continueOnError)."""
+    if isinstance(step.continue_on_error, bool):
+        return step.continue_on_error
+    return done.exit_code in step.continue_on_error
+
+
+def held_back(
+    reads: Uses, needs: Iterable[tuple[Step, StepRun]], *, has_when: bool
+) -> tuple[str, str] | None:
+    """Return (reason, message) when its needs keep a step from running; None when they don't."""
+    for need, done in needs:
+        name = written(need.name)
+        if has_when and name in reads.phases:
+            continue  # its `when` decides for itself
+        if done.phase is Phase.SKIPPED and done.reason in {CONDITION_FALSE, DEPENDENCY_SKIPPED}:
+            if name in reads.values:
+                return DEPENDENCY_SKIPPED, f"{need.name} was skipped and has no outputs"
+        elif stands_in_the_way(need, done):
+            return DEPENDENCY_FAILED, f"{need.name} ended as {done.phase}"
+    return None
+
+
+def stands_in_the_way(need: Step, done: StepRun) -> bool:
+    if done.phase is Phase.SKIPPED:
+        return True  # by DependencyFailed or RunEnded: it passes that on
+    return done.phase.bad and not forgiven(need, done)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run has come to so far."""
+
+    phase: Phase
+    reason: str = ""
+    message: str = ""
+
+
+def verdict(
+    ended: Verdict | None, finished: Iterable[tuple[Step, StepRun]], before: Verdict | None = None
+) -> Verdict:
+    """Return the run's phase: the first that applies of Interrupted, Cancelled, Error, Failed.
+
+    Args:
+        ended: what ended the run from outside: Interrupted, Cancelled, or Failed by its timeout.
+        finished: every step, hook and finally step that has ended.
+        before: the verdict before hooks; its words stay when the phase does.
+    """
+    if ended is not None and ended.phase in {Phase.INTERRUPTED, Phase.CANCELLED}:
+        return ended
+    bad = [done for step, done in finished if done.phase.bad and not forgiven(step, done)]
+    found = worst(bad, Phase.ERROR) or ended or worst(bad, Phase.FAILED)
+    if found is None:
+        return Verdict(Phase.SUCCEEDED)
+    return before if before is not None and before.phase is found.phase else found
+
+
+def worst(bad: list[StepRun], phase: Phase) -> Verdict | None:
+    done = next((one for one in bad if one.phase is phase), None)
+    if done is None:
+        return None
+    reason = "StepError" if phase is Phase.ERROR else "StepFailed"
+    message = f"step {done.name}: {done.reason}" + (f": {done.error}" if done.error else "")
+    return Verdict(phase, reason, message)
