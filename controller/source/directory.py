@@ -1,7 +1,6 @@
 """A folder as a source: watched live, looked at whole now and then."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
@@ -106,17 +105,15 @@ class Directory:
 
     async def _look_at(self, hints: set[str]) -> Scan:
         """Look at hinted files only; a hint at a folder, or at too much, is a look at all."""
-        paths = set()
-        for hint in hints:
-            path = self._relative(hint)
-            if path is None:
-                continue
-            if os.path.isdir(hint) or path == "":  # noqa: PTH112 - some hundred thousand a second
-                return await self._look_at_all()
-            paths.add(path)
-        if not self._root.is_dir():
+        paths = {path for hint in hints if (path := self._relative(hint)) is not None}
+        if any(is_folder(self._root / path) for path in paths):
+            return await self._look_at_all()
+        if not is_folder(self._root):
             raise FileNotFoundError(self._root)
         await Settling(self._root, self._known).wait(paths, self._clock)
+        return Scan(found=self._found_at(paths))
+
+    def _found_at(self, paths: set[str]) -> dict[str, Found]:
         found = dict(self._known)
         for path in paths:
             seen = look(self._root, path, self._now_ns())
@@ -124,9 +121,9 @@ class Directory:
                 gone = [one for one in found if one == path or one.startswith(path + "/")]
                 for one in gone:
                     del found[one]
-            elif not os.path.isdir(self._root / path):  # noqa: PTH112 - as above
+            elif not is_folder(self._root / path):
                 found[path] = seen
-        return Scan(found=found)
+        return found
 
     def _relative(self, hint: str) -> str | None:
         """Return a hinted path relative to the root; None when it is not read."""
@@ -232,6 +229,10 @@ class Directory:
 
     async def close(self) -> None:
         return
+
+
+def is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def below(path: str, result: Scan) -> bool:

@@ -112,7 +112,7 @@ def look(root: Path, path: str, now_ns: int) -> Found | None:
 
 def look_through(root: Path, path: str) -> Found:
     """A link inside the folder to a regular file is followed, once."""
-    target = link_target(path, os.readlink(root / path))
+    target = link_target(path, str((root / path).readlink()))
     if target is None:
         return Found(fault=refused(path, "is a link out of the source", "copy the file"))
     full = root / target

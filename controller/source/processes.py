@@ -1,0 +1,109 @@
+"""git as a process: a fixed argument vector, a clean environment, a time limit for the group."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from controller.errors import StalledError, TransientError
+
+CONFIG = (
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "protocol.ext.allow=never"),
+    *("-c", "transfer.fsckObjects=true"),
+    *("-c", "gc.auto=0"),  # what a run may still need is never collected
+    *("-c", "maintenance.auto=false"),
+    *("-c", "credential.helper="),
+    *("-c", "safe.directory=*"),  # whose a repository is, is asked before git is
+)
+ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "/bin/false",
+    "GIT_ALLOW_PROTOCOL": "https:http:ssh:file",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+    "HOME": "/nonexistent",
+}
+
+
+@cache
+def git_path() -> str:
+    """Return git's own path. Raises StalledError (GitMissing)."""
+    path = shutil.which("git")
+    if path is None:
+        raise StalledError("git is not installed", reason="GitMissing", remedy="install git")
+    return path
+
+
+@asynccontextmanager
+async def started(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run git on the bare repository `folder`; its whole process group ends with the block."""
+    process = await asyncio.create_subprocess_exec(
+        git_path(),
+        *CONFIG,
+        f"--git-dir={folder}",
+        *arguments,
+        env={"PATH": os.defpath, **ENVIRONMENT, **(env or {})},
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=1 << 20,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.shield(process.wait())
+
+
+async def git(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+    data: bytes | None = None,
+) -> bytes:
+    """Return what git prints.
+
+    Raises:
+        GitError: it said no; `text` is what it said.
+        TransientError: FetchTimeout, it took longer than `seconds`.
+    """
+    stdin = asyncio.subprocess.DEVNULL if data is None else asyncio.subprocess.PIPE
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            started(arguments, folder=folder, env=env, stdin=stdin) as process,
+        ):
+            output, error = await process.communicate(data)
+    except TimeoutError:
+        raise TransientError(
+            f"git {arguments[0]} took over {seconds:g} s", reason="FetchTimeout"
+        ) from None
+    if process.returncode != 0:
+        raise GitError(arguments[0], error.decode("utf-8", "replace").strip())
+    return output
+
+
+class GitError(Exception):
+    """git ended with an error; `text` is its own words."""
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(f"git {command}: {text}")
+        self.text = text
