@@ -50,7 +50,7 @@ def workflow(body: str) -> Workflow:
         description=metadata.get("description", ""),
         labels=metadata.get("labels", {}),
         suspend=spec.get("suspend", False),
-        when=spec.get("when"),
+        when=_condition(spec),
         params=tuple(map(param, spec.get("params", ()))),
         concurrency_policy=ConcurrencyPolicy(spec.get("concurrencyPolicy", "Forbid")),
         priority=spec.get("priority", 0),
@@ -173,11 +173,16 @@ def step(raw: Raw, needs: tuple[str, ...]) -> Step:
         secrets=tuple(map(secret_use, raw.get("secrets", ()))),
         retry=retry(raw.get("retry", {})),
         timeout=maybe_duration(raw.get("timeout")),
-        when=raw.get("when"),
+        when=_condition(raw),
         continue_on_error=_forgiven(raw.get("continueOnError", False)),
         success_exit_codes=_successes(raw.get("successExitCodes", ())),
         cache=cache(raw.get("cache", {})),
     )
+
+
+def _condition(raw: Raw) -> str | None:
+    """Space around an expression would make it a longer text: a block scalar ends in a newline."""
+    return raw["when"].strip() if "when" in raw else None
 
 
 def _forgiven(value: Any) -> bool | tuple[int, ...]:

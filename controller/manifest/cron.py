@@ -128,13 +128,19 @@ def _bounds(index: int) -> str:
 
 
 def _unwrapped(index: int, part: str) -> str:
+    """Return the two ranges that a wrapped one stands for: `22-2` is `22-23,0-2`."""
     first, last = part.partition("/")[0].split("-")
-    low, high = _RANGES[index]
-    names = {3: _MONTHS, 4: _DAYS}.get(index)
-    if names and first in names:
-        low_name, high_name = names[0], names[-1]
-        return f"'{first}-{high_name},{low_name}-{last}'"
-    return f"'{first}-{6 if index == len(_FIELDS) - 1 else high},{low}-{last}'"
+    low, high = map(str, _RANGES[index])
+    if index == len(_FIELDS) - 1:
+        high = "6"
+    if first.isalpha():
+        names = _MONTHS if index == _FIELDS.index("month") else _DAYS
+        low, high = names[0], names[-1]
+    return f"'{_span(first, high)},{_span(low, last)}'"
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first}-{last}"
 
 
 def _known_to_cronsim(index: int, field: str) -> str:

@@ -34,7 +34,7 @@ Scope = Mapping[str, Any]
 
 _MISSING = object()
 _NAME_ONLY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z", re.ASCII)
-_WHERE = re.compile(r"(?:[A-Z_]+: )?ERROR: <input>:\d+:(\d+): (.*)")
+_WHERE = re.compile(r"(?:[A-Z_]+: )?ERROR: <input>:-?\d+:(-?\d+): (.*)")
 _CONTAINER = re.compile(r" \(in container '[^']*'\)")
 
 
@@ -118,7 +118,7 @@ def _told(error: Exception) -> str:
     if found is None:
         return str(error).splitlines()[0].removesuffix(" [INTERNAL]").removeprefix("INTERNAL: ")
     told = _CONTAINER.sub("", found[2]).partition(" expecting ")[0]
-    return f"{told} (character {found[1]})"
+    return told if found[1] == "-1" else f"{told} (character {found[1]})"
 
 
 def evaluate(text: str, scope: Scope) -> Json:

@@ -7,9 +7,7 @@ from controller.manifest.finding import Path
 
 _STEP = frozenset({"matrix", "module", "uses", "services", "caches", "user", "alert"})
 _FIELDS: dict[tuple[str, ...], frozenset[str]] = {
-    ("spec",): frozenset(
-        {"concurrency", "queueTimeout", "suspendAfter", "expectEvery", "history", "timeZone"}
-    ),
+    ("spec",): frozenset({"concurrency", "queueTimeout", "suspendAfter", "expectEvery", "history"}),
     ("spec", "schedules", "*"): frozenset({"runPolicy"}),
     ("spec", "triggers", "*"): frozenset({"workflow", "webhook", "phases", "params"}),
     ("spec", "defaults"): frozenset({"services", "caches", "user"}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from heapq import nsmallest
 from typing import Any
 
 from controller import digest
@@ -9,6 +10,7 @@ from controller.manifest import raw
 from controller.manifest.finding import Finding, Path
 from controller.manifest.template import written
 
+_COMPARED = 50
 _UNUSABLE = frozenset({"in", "true", "false", "null"})
 
 
@@ -76,10 +78,20 @@ def usable(name: str) -> bool:
     return not name[:1].isdigit() and name not in _UNUSABLE
 
 
+def _likely(word: str, listed: list[str]) -> list[str]:
+    """Keep the few that share most letters: comparing with thousands takes seconds."""
+    if len(listed) <= _COMPARED:
+        return listed
+    letters = set(word)
+    return nsmallest(
+        _COMPARED, listed, key=lambda one: len(letters ^ set(one)) + abs(len(one) - len(word))
+    )
+
+
 def nearest(word: str, known: Iterable[str], *, none: str = "there is none here") -> str:
     """Return a remedy: the nearest known name, else the known names, else `none`."""
     listed = sorted(set(known))
-    close = get_close_matches(word, listed, n=1, cutoff=0.6)
+    close = get_close_matches(word, _likely(word, listed), n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     if not listed:

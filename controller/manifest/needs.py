@@ -11,6 +11,7 @@ from controller.manifest.names import nearest
 from controller.manifest.template import OPENING, written
 
 Texts = Sequence[tuple[Path, str]]
+_SHOWN = 12  # names of a cycle
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
@@ -54,9 +55,13 @@ def _cycle(spec: dict[str, Any], section: str, texts: Texts) -> Iterator[Finding
         index = next(i for i, name, _ in raw.named(spec, section) if name == circle[0])
         yield Finding(
             raw.step_path(section, index),
-            f"steps wait for each other: {' -> '.join(circle)}",
+            f"steps wait for each other: {' -> '.join(_shortened(circle))}",
             "remove one of these needs, or the use of its outputs",
         )
+
+
+def _shortened(circle: tuple[str, ...]) -> tuple[str, ...]:
+    return circle if len(circle) <= _SHOWN else (*circle[: _SHOWN - 1], "...", circle[-1])
 
 
 def needs_of(spec: dict[str, Any], section: str, texts: Texts) -> dict[str, tuple[str, ...]]:
@@ -115,12 +120,20 @@ def _mounts(spec: dict[str, Any]) -> Iterator[Finding]:
             remedy = "mount it in the steps that read it"
             yield Finding((*path, "artifact"), "a default can't mount an artifact", remedy)
         yield from _input(mount, inputs, path)
-    for section, number, step in raw.steps(spec):
+    for section in SECTIONS:
+        if section in spec:
+            yield from _section_mounts(spec, section, inputs)
+
+
+def _section_mounts(spec: dict[str, Any], section: str, inputs: set[str]) -> Iterator[Finding]:
+    made: set[str] | None = None  # only sections that mount an artifact list what there is
+    for number, step in raw.entries(spec, section):
         for index, mount in raw.entries(step, "mounts"):
             where = (*raw.step_path(section, number), "mounts", index)
             yield from _input(mount, inputs, where)
             if "artifact" in mount:
-                yield from _artifact(spec, section, mount["artifact"], where)
+                made = set(artifacts(spec, section)) if made is None else made
+                yield from _artifact(mount["artifact"], made, where)
 
 
 def _input(mount: dict[str, Any], inputs: set[str], path: Path) -> Iterator[Finding]:
@@ -130,11 +143,8 @@ def _input(mount: dict[str, Any], inputs: set[str], path: Path) -> Iterator[Find
         yield Finding((*path, "input"), f"there is no input {name!r}", remedy)
 
 
-def _artifact(spec: dict[str, Any], section: str, wanted: Any, path: Path) -> Iterator[Finding]:
-    if not isinstance(wanted, str):
-        return
-    known = set(artifacts(spec, section))
-    if wanted not in known:
+def _artifact(wanted: Any, known: set[str], path: Path) -> Iterator[Finding]:
+    if isinstance(wanted, str) and wanted not in known:
         remedy = "write it as step.artifact"
         if "." in wanted:
             remedy = nearest(wanted, known, none="declare it in the step's artifacts")

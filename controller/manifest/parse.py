@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from controller import digest
@@ -172,7 +173,7 @@ def _with_faults(document: ParsedDocument, faults: tuple[Fault, ...]) -> ParsedD
 def _judged(
     one: tree.Tree, value: dict[str, Any], number: int, where: tuple[str, str, str]
 ) -> ParsedDocument:
-    found = list(findings(one.root, value))
+    found = list(islice(findings(one.root, value), MAX_FAULTS))
     if not found:
         return _document(value, number, one.line, where)
     faults = {_located(one.root, where[1], finding): None for finding in found}
@@ -202,8 +203,8 @@ def findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
     broken = list(tree.findings(root))
     yield from broken
     hidden = {finding.path for finding in broken}
-    found = list(_schema_findings(value))
-    for finding in (*found, *_env_findings(root, value), *checks.check(value)):
+    judged = chain(_schema_findings(value), _env_findings(root, value), checks.check(value))
+    for finding in judged:
         if not _below(finding.path, hidden):
             yield finding
 

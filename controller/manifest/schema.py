@@ -15,18 +15,20 @@ from controller.model.workflow import Json
 
 KINDS = ("Workflow",)
 LATER_KINDS = ("Agent", "Defaults")
+CONFIGURATION = ("Config", "Dagger")
+SHIPPED = (*KINDS, *CONFIGURATION)
 HINTS = frozenset({"pattern", "minLength", "maxLength"})  # for editors; the format decides
 _ONLY_SHOWN = frozenset({"description", "title", "default", "errorMessage", "$id", "$schema"})
 
 
 @cache
 def text(kind: str) -> str:
-    """Return the schema of `kind` ("Workflow") as JSON text.
+    """Return the schema of `kind` ("Workflow", "Config", "Dagger") as JSON text.
 
     Raises:
         KeyError: there is no such kind.
     """
-    if kind not in KINDS:
+    if kind not in SHIPPED:
         raise KeyError(kind)
     name = f"{kind.lower()}.schema.json"
     package = File(__file__).resolve().parent.parent

@@ -137,6 +137,7 @@ def _elsewhere(path: Path) -> str:
 
 
 def _text(text: str, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    text = text.strip() if where[-1] == "when" else text
     try:
         pieces = split(text)
     except TemplateError as error:

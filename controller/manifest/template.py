@@ -117,8 +117,7 @@ def written(name: str) -> str:
 def expressive(value: dict[str, Json]) -> Iterator[tuple[Path, str]]:
     """Yield every string below a mapping that holds an expression, with its path."""
     pending: list[tuple[Path, Any]] = [((), value)]
-    while pending:
-        place, found = pending.pop()
+    for place, found in pending:  # grows while it is walked
         for key, item in found.items() if found.__class__ is dict else enumerate(found):
             kind = item.__class__  # values of JSON: no subclasses
             if kind is str:
