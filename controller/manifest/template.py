@@ -114,9 +114,11 @@ def written(name: str) -> str:
     return name.replace("-", "_")
 
 
-def expressive(value: dict[str, Json]) -> Iterator[tuple[Path, str]]:
-    """Yield every string below a mapping that holds an expression, with its path."""
-    pending: list[tuple[Path, Any]] = [((), value)]
+def expressive(value: Any) -> Iterator[tuple[Path, str]]:
+    """Yield every string in or below a value that holds an expression, with its path."""
+    pending: list[tuple[Path, Any]] = [((), value)] if isinstance(value, (dict, list)) else []
+    if isinstance(value, str) and OPENING in value:
+        yield (), value
     for place, found in pending:  # grows while it is walked
         for key, item in found.items() if found.__class__ is dict else enumerate(found):
             kind = item.__class__  # values of JSON: no subclasses

@@ -166,3 +166,17 @@ def test_a_condition_is_true_or_false():
     assert manifest.condition("${{ params.n > 2 }}", SCOPE) is True
     with pytest.raises(ExpressionError, match="true or false"):
         manifest.condition("${{ params.n }}", SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("${{ a }}", [((), "${{ a }}")]),
+        (["x", {"b": "${{ a }}"}], [((1, "b"), "${{ a }}")]),
+        (None, []),
+        (5, []),
+        ("plain", []),
+    ],
+)
+def test_the_strings_with_expressions_are_found_in_any_value(value, found):
+    assert list(template.expressive(value)) == found
