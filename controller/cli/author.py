@@ -173,16 +173,18 @@ def _workflow(file: Path, wanted: str | None) -> ParsedDocument:
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Workflow.")] = "Workflow",
+    kind: Annotated[
+        str, typer.Argument(metavar="[KIND]", help="Workflow, Config or Dagger.")
+    ] = "Workflow",
 ) -> None:
     """Print the JSON Schema of a kind, for editors.
 
     Example: rondel schema > workflow.schema.json
     """
-    known = {one.lower(): one for one in schemas.KINDS}
+    known = {one.lower(): one for one in schemas.SHIPPED}
     if kind.lower() not in known:
         raise UsageError(
-            f"there is no schema of {kind!r}", remedy=f"use {', '.join(schemas.KINDS)}"
+            f"there is no schema of {kind!r}", remedy=f"use {', '.join(schemas.SHIPPED)}"
         )
     print(schemas.text(known[kind.lower()]), end="")
 
@@ -211,7 +213,7 @@ def graph(
 
 
 _CONFIGURATION = """\
-# What `rondel serve` reads in this folder. Every key: docs/reference/configuration.md
+# What `rondel serve` reads in this folder. Every key: `rondel schema config`
 executor: local       # steps are processes of this host; `dagger` runs them in containers
 sources:
   - {name: hello, kind: Directory, path: ./workflows}

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from controller.manifest.finding import Path
-from controller.model.workflow import Json
 
 OPENING = "${{"
 MAX_EXPRESSION = 4096  # characters

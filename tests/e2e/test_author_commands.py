@@ -10,6 +10,7 @@ from controller.cli import author
 from controller.cli.author_text import to_yaml
 from controller.errors import UsageError
 from controller.manifest import tree
+from controller.manifest.document import read_document
 
 GOOD = """\
 apiVersion: rondel/v1alpha1
@@ -165,7 +166,8 @@ def test_init_writes_what_validates_and_never_overwrites(rondel, tmp_path):
     folder = tmp_path / "new"
     assert rondel("init", folder).exit_code == 0
     assert rondel("validate", folder).exit_code == 0
-    assert (folder / "rondel.yaml").is_file()
+    configuration = folder / "rondel.yaml"
+    assert read_document("Config", "rondel.yaml", configuration.read_bytes())[1] == ()
     again = rondel("init", folder)
     assert isinstance(again.exception, UsageError)
 
