@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller import environment, manifest
+from controller import environment
 from controller.errors import UnreachableError, UsageError
 from controller.manifest import configuration
+from controller.manifest import document as documents
 from controller.model.settings import DirectorySource, GitRef, GitSource, Settings
 
 HERE = Path("rondel.yaml")
@@ -47,16 +48,16 @@ def load(file: Path | None, *, state: Path | None = None) -> Settings:
     Raises:
         UsageError: every fault of the file, a line each.
     """
-    document = read("config", file) if file else {}
-    override(document, "config", environment.snapshot())
+    document = read("Config", file) if file else {}
+    override(document, "Config", environment.snapshot())
     base = file.resolve().parent if file else Path.cwd()
     dagger = document.get("dagger", "dagger.yaml")
     if isinstance(dagger, str):
         beside = base / dagger
         named = "dagger" in document
-        document["dagger"] = read("dagger", beside) if named or _exists(file, beside) else {}
+        document["dagger"] = read("Dagger", beside) if named or _exists(file, beside) else {}
     else:
-        refuse(manifest.faults_of("dagger", dagger, str(file)))
+        refuse(documents.faults_of("Dagger", dagger, str(file)))
     return configuration.settings(
         document,
         state_dir=state_dir(state, document.get("stateDir"), base),
@@ -75,7 +76,7 @@ def read(kind: str, file: Path) -> dict[str, Any]:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(error.strerror or str(error), where=str(file)) from error
-    document, faults = manifest.read_document(kind, str(file), data)
+    document, faults = documents.read_document(kind, str(file), data)
     refuse(faults)
     return document
 
@@ -108,7 +109,7 @@ def find_state_dir(flag: Path | None, config: Path | None) -> Path:
         UnreachableError: there is no store.
     """
     file = locate(config)
-    configured = read("config", file).get("stateDir") if file else None
+    configured = read("Config", file).get("stateDir") if file else None
     found = state_dir(flag, configured, file.resolve().parent if file else Path.cwd())
     if not (found / "rondel.db").is_file():
         raise UnreachableError(
@@ -125,11 +126,11 @@ def override(document: dict[str, Any], kind: str, variables: Mapping[str, str]) 
     Raises:
         UsageError: an unknown key, or a value that the schema refuses.
     """
-    schema = manifest.schema_of(kind)
+    schema = documents.schema_of(kind)
     for variable, text in sorted(variables.items()):
         if variable.startswith(OVERRIDE):
             _set(document, schema, variable, text)
-    refuse(manifest.faults_of(kind, document, f"{OVERRIDE}*"))
+    refuse(documents.faults_of(kind, document, f"{OVERRIDE}*"))
 
 
 def _set(document: dict[str, Any], schema: Mapping[str, Any], variable: str, text: str) -> None:
@@ -138,7 +139,7 @@ def _set(document: dict[str, Any], schema: Mapping[str, Any], variable: str, tex
         key = _key(schema, part, variable)
         schema = schema["properties"][key]
         document = document.setdefault(key, {})
-    document[_key(schema, last, variable)] = manifest.read_scalar(text)
+    document[_key(schema, last, variable)] = documents.read_scalar(text)
 
 
 def _key(schema: Mapping[str, Any], part: str, variable: str) -> str:

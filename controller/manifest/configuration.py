@@ -46,7 +46,7 @@ def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: s
     history = document.get("history", {})
     return Settings(
         state_dir=state_dir,
-        store_url=document.get("store", {}).get("url", ""),
+        store_url=document.get("store", {}).get("url", "").replace("{stateDir}", str(state_dir)),
         executor=document.get("executor", "dagger"),
         max_parallel=MaxParallel(**document.get("maxParallel", {})),
         shutdown_grace=duration(document, "shutdownGrace", timedelta(seconds=60)),

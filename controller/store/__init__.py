@@ -1,7 +1,9 @@
 """What happened, kept: runs, steps, attempts, events, workflows, sources, blobs."""
 
+from controller.store.blobs import BlobStore
 from controller.store.instances import ServeLock
 from controller.store.reader import Reader
-from controller.store.store import Store
+from controller.store.retention import Keep
+from controller.store.store import Pruned, Store
 
-__all__ = ["Reader", "ServeLock", "Store"]
+__all__ = ["BlobStore", "Keep", "Pruned", "Reader", "ServeLock", "Store"]

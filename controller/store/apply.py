@@ -7,6 +7,7 @@ from controller import digest
 from controller.model import changes as c
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
+from controller.store.blobs import Note
 from controller.store.rows import (
     attempt_values,
     clean,
@@ -184,13 +185,18 @@ def _tell_of_attempt(tx: Transaction, attempt: Attempt) -> None:
 
 def _seal_log(tx: Transaction, change: c.SealLog) -> bool:
     values = {"log": change.log, "log_truncated": int(change.truncated)}
-    return tx.change(tx.say.seal_log, values | _attempt_key(change))
+    if not tx.change(tx.say.seal_log, values | _attempt_key(change)):
+        return False
+    tx.name_blob(change.log, Note("log", change.size))
+    return True
 
 
 def _put_step(tx: Transaction, change: c.PutStep) -> bool:
     step = change.step
     if not tx.change(tx.say.put_step, step_values(step)):
         return False
+    for blob in step.artifacts.values():
+        tx.name_blob(blob)
     if step.phase.terminal:
         tx.tell_of_run(
             step.run,

@@ -82,7 +82,8 @@ class Reader:
             finally:
                 self._connection.execute("COMMIT")
 
-    def _rows(self, statement: ClauseElement) -> list[Row]:
+    def fetch(self, statement: ClauseElement) -> list[Row]:
+        """Return the rows of a statement of this room."""
         query = compiled(statement)
         try:
             with self._lock:
@@ -112,45 +113,45 @@ class Reader:
             query = query.where(t.run.c.created_at >= time_text(since))
         if before is not None:
             query = query.where(_earlier(*before))
-        found = self._rows(query.order_by(*_NEWEST_FIRST).limit(limit))
+        found = self.fetch(query.order_by(*_NEWEST_FIRST).limit(limit))
         return [rows.read_run(row) for row in found]
 
     def active(self) -> list[Run]:
         """Return every Pending and Running run without its spec, oldest first."""
         query = select(t.run).where(text(t.ACTIVE)).order_by(t.run.c.created_at, t.run.c.id)
-        return [rows.read_run(row) for row in self._rows(query)]
+        return [rows.read_run(row) for row in self.fetch(query)]
 
     def run(self, run_id: str) -> Run | None:
         """Return the run with its spec; None when there is none of that id."""
         joined = select(t.run, t.spec.c.body).join_from(
             t.run, t.spec, t.spec.c.digest == t.run.c.spec, isouter=True
         )
-        found = self._rows(joined.where(t.run.c.id == run_id))
+        found = self.fetch(joined.where(t.run.c.id == run_id))
         return rows.read_run(found[0], found[0][-1] or "") if found else None
 
     def run_by_identity(self, source: str, workflow: str, identity: str) -> Run | None:
         """Return the run that answered that trigger, without its spec."""
         query = _where(select(t.run), t.run, source=source, workflow=workflow, identity=identity)
-        found = self._rows(query)
+        found = self.fetch(query)
         return rows.read_run(found[0]) if found else None
 
     def run_by_prefix(self, prefix: str, *, limit: int = 10) -> list[Run]:
         """Return the runs whose id begins so, newest first: an unclear prefix has several."""
         begins = (t.run.c.id >= prefix) & (t.run.c.id < prefix + "\U0010ffff")
         query = select(t.run).where(begins).order_by(*_NEWEST_FIRST).limit(limit)
-        return [rows.read_run(row) for row in self._rows(query)]
+        return [rows.read_run(row) for row in self.fetch(query)]
 
     def steps(self, run_id: str) -> list[StepRun]:
         """Return the run's steps in the manifest's order, combinations by their index."""
         s = t.step_run.c
         query = select(t.step_run).where(s.run == run_id).order_by(s.position, s.name, s.index)
-        return [rows.read_step(row) for row in self._rows(query)]
+        return [rows.read_step(row) for row in self.fetch(query)]
 
     def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]:
         """Return the attempts of a run, or of one step, by step, index and number."""
         query = _where(select(t.attempt), t.attempt, run=run_id, step=step)
         a = t.attempt.c
-        found = self._rows(query.order_by(a.step, a.index, a.number))
+        found = self.fetch(query.order_by(a.step, a.index, a.number))
         return [rows.read_attempt(row) for row in found]
 
     def events(
@@ -173,8 +174,8 @@ class Reader:
             query = query.where(t.event.c.at >= time_text(since))
         if after is not None:
             ordered = query.where(t.event.c.id > after).order_by(t.event.c.id)
-            return [rows.read_event(row) for row in self._rows(ordered.limit(limit))]
-        newest = self._rows(query.order_by(t.event.c.id.desc()).limit(limit))
+            return [rows.read_event(row) for row in self.fetch(ordered.limit(limit))]
+        newest = self.fetch(query.order_by(t.event.c.id.desc()).limit(limit))
         return [rows.read_event(row) for row in reversed(newest)]
 
     def workflows(
@@ -186,7 +187,7 @@ class Reader:
             query = query.where(t.workflow.c.retired == 0)
         with self.snapshot():
             answered = self._answered(source=source)
-            found = self._rows(query.order_by(t.workflow.c.source, t.workflow.c.name))
+            found = self.fetch(query.order_by(t.workflow.c.source, t.workflow.c.name))
         return [rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
 
     def workflow(self, source: str, name: str) -> WorkflowStatus | None:
@@ -194,12 +195,12 @@ class Reader:
         query = _where(select(t.workflow), t.workflow, source=source, name=name)
         with self.snapshot():
             answered = self._answered(source=source, workflow=name)
-            found = self._rows(query)
+            found = self.fetch(query)
         return rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
 
     def _answered(self, **keys: str | None) -> Mapping[tuple[str, str], Answered]:
         found: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
-        for source, workflow, schedule, through in self._rows(
+        for source, workflow, schedule, through in self.fetch(
             _where(select(t.schedule), t.schedule, **keys)
         ):
             found[source, workflow][schedule] = rows.read_time(through)
@@ -207,16 +208,16 @@ class Reader:
 
     def sources(self) -> list[SourceStatus]:
         query = select(t.source).order_by(t.source.c.name)
-        return [rows.read_source(row) for row in self._rows(query)]
+        return [rows.read_source(row) for row in self.fetch(query)]
 
     def source(self, name: str) -> SourceStatus | None:
-        found = self._rows(_where(select(t.source), t.source, name=name))
+        found = self.fetch(_where(select(t.source), t.source, name=name))
         return rows.read_source(found[0]) if found else None
 
     def instances(self) -> list[rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""
         query = select(t.instance).order_by(t.instance.c.started_at, t.instance.c.id)
-        return [rows.read_instance(row) for row in self._rows(query)]
+        return [rows.read_instance(row) for row in self.fetch(query)]
 
 
 def _where(query: Select[Any], table: Table, **equal: str | None) -> Select[Any]:

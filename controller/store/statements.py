@@ -38,7 +38,7 @@ _RUN_END = ("phase", "reason", "message", "outputs", "finished_at")
 _ATTEMPT_END = ("phase", "reason", "exit_code", "error", "finished_at")
 
 
-def _given(name: str) -> BindParameter[str]:
+def given(name: str) -> BindParameter[str]:
     return bindparam(name, type_=Text)
 
 
@@ -112,12 +112,12 @@ class Statements:
     def claim_run(self) -> Query:
         free = and_(t.run.c.phase == literal("Pending"), t.run.c.instance.is_(None))
         return self._query(
-            update(t.run).where(_is_given(t.run.c.id), free).values(instance=_given("instance"))
+            update(t.run).where(_is_given(t.run.c.id), free).values(instance=given("instance"))
         )
 
     @cached_property
     def start_run(self) -> Query:
-        owned = and_(t.run.c.phase == "Pending", t.run.c.instance == _given("k_instance"))
+        owned = and_(t.run.c.phase == "Pending", t.run.c.instance == given("k_instance"))
         names = ("phase", "started_at", "executor", "revision", "inputs", "versions")
         values: dict[str, Any] = {name: bindparam(name) for name in names}
         return self._query(
@@ -140,7 +140,7 @@ class Statements:
     @cached_property
     def adopt_run(self) -> Query:
         return self._query(
-            update(t.run).where(_is_given(t.run.c.id)).values(instance=_given("instance"))
+            update(t.run).where(_is_given(t.run.c.id)).values(instance=given("instance"))
         )
 
     @cached_property
@@ -161,10 +161,10 @@ class Statements:
             .where(w.source == select(key.c.source).scalar_subquery())
             .where(w.name == select(key.c.workflow).scalar_subquery())
             .values(
-                last_run=_given("k_id"),
-                last_phase=_given("phase"),
-                last_success_at=func.coalesce(_given("success_at"), w.last_success_at),
-                last_failure_at=func.coalesce(_given("failure_at"), w.last_failure_at),
+                last_run=given("k_id"),
+                last_phase=given("phase"),
+                last_success_at=func.coalesce(given("success_at"), w.last_success_at),
+                last_failure_at=func.coalesce(given("failure_at"), w.last_failure_at),
             )
         )
 
@@ -176,7 +176,7 @@ class Statements:
     def start_attempt(self) -> Query:
         """An attempt of a run that is Running; one that was recorded before stays as it is."""
         new = [bindparam(c.name, type_=c.type) for c in t.attempt.columns]
-        live = select(*new).where(t.run.c.id == _given("run"), t.run.c.phase == "Running")
+        live = select(*new).where(t.run.c.id == given("run"), t.run.c.phase == "Running")
         return self._query(
             sqlite.insert(t.attempt)
             .from_select([c.name for c in t.attempt.columns], live)
@@ -195,7 +195,7 @@ class Statements:
                 exit_code=None,
                 error="",
                 attempts=_number("number"),
-                started_at=func.coalesce(s.started_at, _given("at")),
+                started_at=func.coalesce(s.started_at, given("at")),
                 finished_at=None,
             )
         )
@@ -209,9 +209,9 @@ class Statements:
             .where(_is_given(a.run, a.step, a.index, a.number), a.phase == "Running")
             .values(
                 **values,
-                log=func.coalesce(_given("log"), a.log),
+                log=func.coalesce(given("log"), a.log),
                 log_truncated=case(
-                    (_given("log").is_(None), a.log_truncated), else_=_number("log_truncated")
+                    (given("log").is_(None), a.log_truncated), else_=_number("log_truncated")
                 ),
             )
         )
@@ -222,8 +222,8 @@ class Statements:
         return self._query(
             update(t.attempt)
             .where(_is_given(a.run, a.step, a.index, a.number))
-            .where(a.log.is_distinct_from(_given("log")))
-            .values(log=_given("log"), log_truncated=_number("log_truncated"))
+            .where(a.log.is_distinct_from(given("log")))
+            .values(log=given("log"), log_truncated=_number("log_truncated"))
         )
 
     @cached_property
@@ -283,15 +283,15 @@ class Statements:
         names = ["at", "reason", "source", "workflow", "run", "step", "message", "data"]
         r = t.run.c
         told = select(
-            _given("at"),
-            _given("reason"),
+            given("at"),
+            given("reason"),
             r.source,
             r.workflow,
             r.id,
-            _given("step"),
-            _given("message"),
-            _given("data"),
-        ).where(r.id == _given("run"))
+            given("step"),
+            given("message"),
+            given("data"),
+        ).where(r.id == given("run"))
         return self._query(insert(t.event).from_select(names, told))
 
     @cached_property

@@ -2,23 +2,37 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from controller.clock import Clock
 from controller.model.run import Event
 from controller.model.workflow import Json
+from controller.store.blobs import BlobStore, Note
 from controller.store.connection import Connection
 from controller.store.rows import Row, clean, event_values, json_text, time_text
 from controller.store.statements import Query, Statements
 
 
-class Transaction:
-    """What a writer's call may do. `instance` is the process that writes."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every transaction of a process shares."""
 
-    def __init__(self, connection: Connection, say: Statements, instance: str) -> None:
+    say: Statements
+    instance: str
+    blobs: BlobStore
+    clock: Clock
+
+
+class Transaction:
+    """What a call of the writer may do. `instance` is the process that writes."""
+
+    def __init__(self, connection: Connection, context: Context) -> None:
         self._connection = connection
-        self.say = say
-        self.instance = instance
+        self._context = context
+        self.say = context.say
+        self.instance = context.instance
 
     def change(self, query: Query, values: Mapping[str, Any]) -> bool:
         """Execute; return whether a row was changed."""
@@ -36,6 +50,13 @@ class Transaction:
     def _run(self, query: Query, values: Mapping[str, Any]) -> sqlite3.Cursor:
         given = {**query.constants, **values} if query.constants else values
         return self._connection.execute(query.text, given)
+
+    def name_blob(self, digest: str, note: Note | None = None) -> None:
+        """Write down that a row names this blob; nothing for one that was written down before."""
+        if known := note or self._context.blobs.noted(digest):
+            at = time_text(self._context.clock.now())
+            values = {"digest": digest, "created_at": at, **known._asdict()}
+            self.change(self.say.put_blob, values)
 
     def tell(self, event: Event) -> None:
         self.change(self.say.put_event, event_values(event))

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from controller.errors import TransientError
 from controller.store.connection import Connection, explain
-from controller.store.statements import Statements
 from controller.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -48,9 +47,12 @@ class Writer:
     """Owns the writing connection from `start` to `close`."""
 
     def __init__(
-        self, opening: Callable[[], Connection], say: Statements, instance: str, where: str
+        self,
+        opening: Callable[[], Connection],
+        begin: Callable[[Connection], Transaction],
+        where: str,
     ) -> None:
-        self._opening, self._say, self._instance, self._where = opening, say, instance, where
+        self._opening, self._begin, self._where = opening, begin, where
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rondel-store-writer", daemon=True)
         self._closed = False
@@ -115,7 +117,7 @@ class Writer:
         """Apply and commit the whole group; False (and nothing written) when a call failed."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            tx = Transaction(connection, self._say, self._instance)
+            tx = self._begin(connection)
             for job in group:
                 job.result = job.call(tx)
             connection.execute("COMMIT")
@@ -140,7 +142,7 @@ class Writer:
     def _apply_apart(self, connection: Connection, job: _Job) -> None:
         connection.execute("SAVEPOINT call")
         try:
-            job.result = job.call(Transaction(connection, self._say, self._instance))
+            job.result = job.call(self._begin(connection))
         except Exception as error:  # noqa: BLE001 - told to the caller whose call it was
             job.error = self._told(error)
             connection.execute("ROLLBACK TO call")

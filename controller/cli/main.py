@@ -1,0 +1,114 @@
+"""`rondel`: a table of commands; only the one that is asked for is imported."""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from controller.cli.exit import Exit
+from controller.errors import RondelError
+
+COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what it does
+    "serve": ("serve", "serve", "Run the controller in the foreground."),
+    "check": ("check", "check", "Look whether everything a controller needs is there."),
+    "version": ("version", "version", "Print the version."),
+    "init": ("author", "init", "Write a small configuration and a first workflow."),
+    "validate": ("author", "validate", "Check manifests: every fault at once."),
+    "render": ("author", "render", "Print a manifest as it will be used."),
+    "schema": ("author", "schema", "Print the JSON Schema of a kind."),
+    "graph": ("author", "graph", "Show which step waits for which."),
+    "exec": ("execute", "exec_", "Run a workflow here and now, with live output."),
+    "plan": ("plan", "plan", "Say what would run, and why, between two revisions."),
+    "get": ("get", "get", "List sources, workflows, runs, schedules, events or agents."),
+    "describe": ("describe", "describe", "Tell the story of a source, a workflow or a run."),
+    "logs": ("logs", "logs", "Print or follow the log of a run."),
+    "schedule": ("schedule", "schedule", "List the slots to come."),
+    "wait": ("wait", "wait", "Wait until something is ready or finished."),
+    "run": ("act", "run", "Start a run of a workflow."),
+    "cancel": ("act", "cancel", "Cancel a run."),
+    "reconcile": ("act", "reconcile", "Have a source looked at now."),
+}
+
+
+class Table(TyperGroup):
+    """The group of all commands, by their table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        return one(cmd_name, getattr(import_module(f"controller.cli.{module}"), function))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the table; no command is imported for it."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, _, told) in COMMANDS.items()])
+
+
+def one(name: str, function: Callable[..., Any]) -> click.Command:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(name, help=function.__doc__)(function)
+    return get_command(app)
+
+
+app = typer.Typer(
+    cls=Table,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def rondel(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+) -> None:
+    """Rondel: GitOps for Dagger. Workflows in Git, run on schedules and on change.
+
+    Example: rondel serve --source ./workflows --executor local
+    """
+    del debug  # read by `main`, wherever it stands
+
+
+def main() -> None:
+    """Run the command line; every error is a line or two, and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        code = app(standalone_mode=False) or Exit.OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        code = Exit.USAGE
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has seen enough; nothing is left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    except RondelError as error:
+        if debug:
+            raise
+        print(f"rondel: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(int(code))
+
+
+if __name__ == "__main__":
+    main()

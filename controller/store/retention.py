@@ -1,0 +1,161 @@
+"""What is kept of the past, and what goes: runs by their number and age, blobs nobody names."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, select, union_all
+from sqlalchemy.sql.elements import ColumnElement
+
+from controller.model.run import Phase
+from controller.store import tables as t
+from controller.store.blobs import BlobStore
+from controller.store.rows import time_text
+from controller.store.statements import Query, compiled, given
+from controller.store.transaction import Transaction
+
+GRACE = timedelta(days=1)
+"""How long a blob may wait for the row that names it."""
+
+_AT_ONCE = 200  # runs in one transaction: others write in between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How many runs of each workflow are kept, by how they ended, and for how long at most.
+
+    The last success of a workflow always stays.
+    """
+
+    successful: int = 10
+    failed: int = 20  # Failed, Error, Cancelled, Interrupted
+    skipped: int = 20
+    ttl: timedelta = timedelta(days=90)
+
+
+def drop_runs(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
+    """Return the call that drops some surplus runs with all that is theirs; 0: none were left."""
+    limits = {
+        "successful": keep.successful,
+        "failed": keep.failed,
+        "skipped": keep.skipped,
+        "before": time_text(now - keep.ttl),
+        "at_once": _AT_ONCE,
+    }
+
+    def call(tx: Transaction) -> int:
+        surplus = [{"run": run} for (run,) in tx.rows(_surplus(), limits)]
+        for query in _drop_run():
+            tx.change_many(query, surplus)
+        if surplus:
+            tx.change(_drop_specs(), {})
+        return len(surplus)
+
+    return call
+
+
+def drop_events(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
+    """Return the call that drops what is older than the ttl and tells of no run that is kept."""
+    before = time_text(now - keep.ttl)
+    return lambda tx: tx.change_many(_drop_events(), [{"before": before}])
+
+
+def drop_blobs(
+    blobs: BlobStore, old: Iterable[str], before: datetime
+) -> Callable[[Transaction], int]:
+    """Return the call that removes those of the `old` files that no row names.
+
+    It looks and removes in one transaction: nobody can commit a row that names one meanwhile.
+    """
+    candidates = list(old)
+
+    def call(tx: Transaction) -> int:
+        named = references(tx, blobs)
+        gone = [
+            digest for digest in candidates if digest not in named and blobs.drop(digest, before)
+        ]
+        keys = [{"digest": name} for digest in gone for name in (digest, f"tree:{digest}")]
+        tx.change_many(_drop_blob(), keys)
+        return len(gone)
+
+    return call
+
+
+def references(tx: Transaction, blobs: BlobStore) -> set[str]:
+    """Return the files' digests that the rows name, those inside folders too."""
+    named: set[str] = set()
+    for (text,) in tx.rows(_named(), {}):
+        named.update(json.loads(text).values() if text.startswith("{") else (text,))
+    folders = {digest for digest in named if digest.startswith("tree:")}
+    inside = {part for digest in folders for part in blobs.parts_if_kept(digest)}
+    return {digest.removeprefix("tree:") for digest in named} | inside
+
+
+@cache
+def _surplus() -> Query:
+    r = t.run.c
+    kind = case(
+        (r.phase == Phase.SUCCEEDED.value, "successful"),
+        (r.phase == Phase.SKIPPED.value, "skipped"),
+        else_="failed",
+    )
+    newest_first = (func.coalesce(r.finished_at, r.created_at).desc(), r.id.desc())
+    place = func.row_number().over(partition_by=(r.source, r.workflow, kind), order_by=newest_first)
+    ended = (
+        select(r.id, kind.label("kind"), place.label("place"), r.created_at, r.finished_at)
+        .where(r.phase.not_in([Phase.PENDING.value, Phase.RUNNING.value]))
+        .subquery()
+    )
+    e = ended.c
+    ended_at = func.coalesce(e.finished_at, e.created_at)
+    too_many = or_(
+        *(_beyond(e.kind, e.place, name) for name in ("successful", "failed", "skipped"))
+    )
+    last_success = (e.kind == "successful") & (e.place == 1)
+    return compiled(
+        select(e.id)
+        .where(or_(too_many, ended_at < given("before")), ~last_success)
+        .limit(bindparam("at_once", type_=Integer))
+    )
+
+
+def _beyond(kind: ColumnElement[str], place: ColumnElement[int], name: str) -> ColumnElement[bool]:
+    return (kind == name) & (place > bindparam(name, type_=Integer))
+
+
+@cache
+def _drop_run() -> tuple[Query, ...]:
+    run = given("run")
+    return (
+        compiled(delete(t.attempt).where(t.attempt.c.run == run)),
+        compiled(delete(t.step_run).where(t.step_run.c.run == run)),
+        compiled(delete(t.event).where(t.event.c.run == run, t.event.c.run != "")),
+        compiled(delete(t.run).where(t.run.c.id == run)),
+    )
+
+
+@cache
+def _drop_specs() -> Query:
+    used = exists().where(t.run.c.spec == t.spec.c.digest)
+    return compiled(delete(t.spec).where(~used))
+
+
+@cache
+def _drop_events() -> Query:
+    e = t.event.c
+    kept = exists().where(t.run.c.id == e.run)
+    return compiled(delete(t.event).where(e.at < given("before"), ~kept))
+
+
+@cache
+def _drop_blob() -> Query:
+    return compiled(delete(t.blob).where(t.blob.c.digest == given("digest")))
+
+
+@cache
+def _named() -> Query:
+    logs = select(t.attempt.c.log).where(t.attempt.c.log.is_not(None))
+    artifacts = select(t.step_run.c.artifacts).where(t.step_run.c.artifacts != "{}")
+    return compiled(union_all(logs, artifacts))
