@@ -4,6 +4,6 @@ from controller.store.blobs import BlobStore
 from controller.store.instances import ServeLock
 from controller.store.reader import Reader
 from controller.store.retention import Keep
-from controller.store.store import Pruned, Store
+from controller.store.store import Store
 
-__all__ = ["BlobStore", "Keep", "Pruned", "Reader", "ServeLock", "Store"]
+__all__ = ["BlobStore", "Keep", "Reader", "ServeLock", "Store"]

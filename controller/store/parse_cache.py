@@ -7,7 +7,6 @@ a parse, nothing else.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import islice
 from typing import TypeAlias
 
 from sqlalchemy import Text, bindparam, delete, select, update
@@ -25,23 +24,19 @@ Entry: TypeAlias = tuple[str, str, str, tuple[str, ...]]
 KEPT = 50_000
 _STAMPED_EVERY = timedelta(days=1)
 _MANY = 1_000_000  # SQLite takes no offset without a limit
-_AT_ONCE = 5_000  # names in one query; SQLite takes 32,766, PostgreSQL 65,535
 
 
 def look_up(
     reader: Reader, blobs: Collection[str], version: str, now: datetime
 ) -> tuple[dict[str, str], list[str]]:
     """Return blob -> index for those that are kept, and the blobs whose stamp is old."""
-    c = t.parsed.c
     stale_before = time_text(now - _STAMPED_EVERY)
     index: dict[str, str] = {}
     stale: list[str] = []
-    for some in _portions(blobs, _AT_ONCE):
-        query = select(c.blob, c.text, c.used_at).where(c.version == version, c.blob.in_(some))
-        for blob, text, used_at in reader.fetch(query):
-            index[blob] = text
-            if used_at < stale_before:
-                stale.append(blob)
+    for blob, text, used_at in reader.parsed_rows(blobs, version):
+        index[blob] = text
+        if used_at < stale_before:
+            stale.append(blob)
     return index, stale
 
 
@@ -93,12 +88,6 @@ def trim(kept: int = KEPT) -> Callable[[Transaction], int]:
         return len(gone)
 
     return call
-
-
-def _portions(items: Iterable[str], size: int) -> Iterable[list[str]]:
-    left = iter(items)
-    while some := list(islice(left, size)):
-        yield some
 
 
 @cache

@@ -3,9 +3,10 @@
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from controller.store.statements import compiled
 
 Answered = Mapping[str, datetime]
 
+_NAMES_AT_ONCE = 5_000  # in one query; SQLite takes 32,766, PostgreSQL 65,535
 _NEWEST_FIRST = (t.run.c.created_at.desc(), t.run.c.id.desc())
 
 
@@ -76,6 +78,9 @@ class Reader:
     def snapshot(self) -> Iterator[Self]:
         """Make all reads inside see one moment. Keep it short: the log grows meanwhile."""
         with self._lock:
+            if self._connection.in_transaction:  # inside a snapshot already
+                yield self
+                return
             self._connection.execute("BEGIN")
             try:
                 yield self
@@ -214,10 +219,27 @@ class Reader:
         found = self.fetch(_where(select(t.source), t.source, name=name))
         return rows.read_source(found[0]) if found else None
 
+    def parsed(self, blobs: Collection[str], version: str) -> dict[str, str]:
+        """Return blob -> what `manifest.encode` said of it, for those that are kept."""
+        return {blob: told for blob, told, _ in self.parsed_rows(blobs, version)}
+
+    def parsed_rows(self, blobs: Collection[str], version: str) -> Iterator[Row]:
+        """Yield (blob, text, when it was last stamped as used) of those that are kept."""
+        c = t.parsed.c
+        for some in _portions(blobs):
+            query = select(c.blob, c.text, c.used_at).where(c.version == version, c.blob.in_(some))
+            yield from self.fetch(query)
+
     def instances(self) -> list[rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""
         query = select(t.instance).order_by(t.instance.c.started_at, t.instance.c.id)
         return [rows.read_instance(row) for row in self.fetch(query)]
+
+
+def _portions(items: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(items)
+    while some := list(islice(left, _NAMES_AT_ONCE)):
+        yield some
 
 
 def _where(query: Select[Any], table: Table, **equal: str | None) -> Select[Any]:

@@ -301,6 +301,9 @@ def workflow_values(status: WorkflowStatus) -> Values:
         "conditions": conditions_text(status.conditions),
         "sync": status.sync.value,
         "health": status.health.value,
+        "blob": status.blob,
+        "document": status.document,
+        "answered_change": status.answered_change,
     }
 
 
@@ -326,6 +329,9 @@ def read_workflow(row: Row, answered: Mapping[str, datetime]) -> WorkflowStatus:
         last_phase=None if row[17] is None else _PHASE[row[17]],
         last_success_at=_maybe_time(row[18]),
         last_failure_at=_maybe_time(row[19]),
+        blob=row[20],
+        document=row[21],
+        answered_change=row[22],
         answered=answered,
     )
 

@@ -8,22 +8,25 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from controller.clock import Clock
 from controller.model.changes import Change
-from controller.store import parse_cache, recovery
 from controller.store import parse_cache, recovery, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
-from controller.store.blobs import BlobStore
-from controller.store.connection import Connection, open_for_writing
-from controller.store.instances import FileLock, InstanceLock, is_alive, make_private
+from controller.store.connection import open_for_writing
+from controller.store.instances import (
+    FileLock,
+    InstanceLock,
+    is_alive,
+    lock_path,
+    make_private,
+)
 from controller.store.place import database_path
 from controller.store.reader import Reader
 from controller.store.recovery import Candidate
 from controller.store.retention import Keep
-from controller.store.retention import GRACE, Keep, drop_blobs, drop_events, drop_runs
 from controller.store.rows import Instance, instance_values
 from controller.store.schema import prepare
 from controller.store.statements import Statements
@@ -36,22 +39,17 @@ _READERS = 2  # threads
 _TRIM_EVERY = 1_000
 
 
-class Pruned(NamedTuple):
-    """How many went."""
-
-    runs: int
-    blobs: int
-
-
 class Store:
     """Records what happens and tells what happened, for one process: one instance."""
 
-    def __init__(self, state_dir: Path, url: str, lock: InstanceLock, context: Context) -> None:
+    def __init__(
+        self, state_dir: Path, url: str, lock: InstanceLock, context: Context, writer: Writer
+    ) -> None:
         self.state_dir = state_dir
         self.instance = context.instance
         self.blobs = context.blobs
         self._clock = context.clock
-        self._url, self._lock = url, lock
+        self._url, self._lock, self._writer = url, lock, writer
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="rondel-store-reader")
         self._own = threading.local()
         self._readers: list[Reader] = []
@@ -81,12 +79,12 @@ class Store:
         path = database_path(state_dir, url)
         lock = await asyncio.to_thread(_settle_in, state_dir, path, kind)
         context = Context(Statements(), lock.id, BlobStore(state_dir / "blobs"), clock)
-        store = cls(state_dir, url, lock, context)
         opening = partial(
             open_for_writing, path, busy_seconds=busy_seconds, synchronous=synchronous
         )
-        store._writer = Writer(opening, partial(Transaction, context=context), str(path))
-        store._writer.start()
+        writer = Writer(opening, partial(Transaction, context=context), str(path))
+        writer.start()
+        store = cls(state_dir, url, lock, context, writer)
         try:
             await store._register(kind)
         except BaseException:
@@ -130,51 +128,6 @@ class Store:
         with reader.snapshot():
             return look(reader)
 
-    async def recover_candidates(self) -> list[recovery.Candidate]:
-        """Take over the runs of instances that are gone.
-
-        A run that was claimed and not begun goes back to Pending under its id; the others are this
-        instance's from now on, and are returned with their specs, steps and attempts.
-        """
-        taken = await self.write(recovery.taken)
-        gone = [one for one in taken if one != self.instance and not is_alive(self.state_dir, one)]
-        if not gone:
-            return []
-        now = self._clock.now()
-        return await self.write(lambda tx: recovery.take_over(tx, gone, now))
-
-    async def parsed(self, blobs: Collection[str], version: str) -> dict[str, str]:
-        """Return blob -> what `manifest.encode` said of it, for those that are kept."""
-        now = self._clock.now()
-        index, stale = await self.read(
-            lambda reader: parse_cache.look_up(reader, blobs, version, now)
-        )
-        if stale:
-            await self.write(parse_cache.stamp(stale, version, now))
-        return index
-
-    async def put_parsed(self, entries: Iterable[parse_cache.Entry]) -> None:
-        """Keep what files said: (blob, version, index, bodies)."""
-        await self.write(parse_cache.put(entries, self._clock.now()))
-
-    async def body(self, blob: str, version: str, document: int) -> str | None:
-        """Return a document's body; None when it is not kept."""
-        return await self.read(lambda reader: parse_cache.body(reader, blob, version, document))
-
-    async def housekeep(self, keep: Keep) -> int:
-        """Drop what is beyond its limits, little by little; return how many runs went."""
-        now = self._clock.now()
-        dropped = 0
-        while some := await self.write(drop_runs(keep, now)):
-            dropped += some
-        await self.write(drop_events(keep, now))
-        await self.write(parse_cache.trim())
-        before = now - GRACE
-        old = await asyncio.to_thread(lambda: list(self.blobs.old(before)))
-        if old:
-            await self.write(drop_blobs(self.blobs, old, before))
-        return dropped
-
     async def recover_candidates(self) -> list[Candidate]:
         """Take over what instances that are gone have left; call it again at any time.
 
@@ -217,18 +170,18 @@ class Store:
         """Return a document's body; None when the cache doesn't hold it (any more)."""
         return await self.read(lambda reader: parse_cache.body(reader, blob, version, document))
 
-    async def prune(self, keep: Keep | None = None) -> Pruned:
-        """Drop what history need not keep, then the blobs that nothing names any more."""
+    async def housekeep(self, keep: Keep) -> int:
+        """Drop what is beyond its limits, little by little; return how many runs went."""
         now = self._clock.now()
-        keep = keep or Keep()
-        runs = 0
+        dropped = 0
         while some := await self.write(retention.drop_runs(keep, now)):
-            runs += some
+            dropped += some
         await self.write(retention.drop_events(keep, now))
         before = now - retention.GRACE
         old = await asyncio.to_thread(lambda: list(self.blobs.old(before)))
-        blobs = await self.write(retention.drop_blobs(self.blobs, old, before)) if old else 0
-        return Pruned(runs, blobs)
+        if old:
+            await self.write(retention.drop_blobs(self.blobs, old, before))
+        return dropped
 
     async def close(self) -> None:
         """Write what is queued, sign this instance off and let go of everything."""

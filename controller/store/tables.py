@@ -171,6 +171,9 @@ workflow = Table(
     _text("last_phase", None),
     _time("last_success_at"),
     _time("last_failure_at"),
+    _id("blob"),
+    Column("document", Integer, nullable=False),
+    _count("answered_change"),
     PrimaryKeyConstraint("source", "name"),
 )
 

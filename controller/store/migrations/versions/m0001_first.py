@@ -205,5 +205,8 @@ def upgrade() -> None:
         sa.Column("last_phase", sa.Text(), nullable=True),
         sa.Column("last_success_at", sa.Text(), nullable=True),
         sa.Column("last_failure_at", sa.Text(), nullable=True),
+        sa.Column("blob", sa.Text(), nullable=False),
+        sa.Column("document", sa.Integer(), nullable=False),
+        sa.Column("answered_change", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("source", "name"),
     )
