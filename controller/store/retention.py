@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, select, union_all
+from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, select, text, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
 from controller.model.run import Phase
@@ -86,8 +86,8 @@ def drop_blobs(
 def references(tx: Transaction, blobs: BlobStore) -> set[str]:
     """Return the files' digests that the rows name, those inside folders too."""
     named: set[str] = set()
-    for (text,) in tx.rows(_named(), {}):
-        named.update(json.loads(text).values() if text.startswith("{") else (text,))
+    for (names,) in tx.rows(_named(), {}):
+        named.update(json.loads(names).values() if names.startswith("{") else (names,))
     folders = {digest for digest in named if digest.startswith("tree:")}
     inside = {part for digest in folders for part in blobs.parts_if_kept(digest)}
     return {digest.removeprefix("tree:") for digest in named} | inside
@@ -105,7 +105,7 @@ def _surplus() -> Query:
     place = func.row_number().over(partition_by=(r.source, r.workflow, kind), order_by=newest_first)
     ended = (
         select(r.id, kind.label("kind"), place.label("place"), r.created_at, r.finished_at)
-        .where(r.phase.not_in([Phase.PENDING.value, Phase.RUNNING.value]))
+        .where(text(t.ENDED))
         .subquery()
     )
     e = ended.c

@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+ENDED = "phase NOT IN ('Pending', 'Running')"
 ACTIVE = "phase IN ('Pending', 'Running')"
 """Spelt the same in the partial index and in queries, or SQLite won't use the index."""
 
