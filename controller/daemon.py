@@ -2,32 +2,39 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from controller import assembly, manifest
+from controller import assembly, ids, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, RondelError, UsageError
 from controller.loading import Loading
-from controller.model.changes import Change, CreateRun
-from controller.model.run import Phase, Run, Trigger
-from controller.model.settings import GitSource, Settings
+from controller.model.changes import CreateRun, FinishRun
+from controller.model.run import Phase, Run
+from controller.model.settings import DirectorySource, GitSource, Settings
+from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
-from controller.observations import Observations
+from controller.observations import Key, Observations
 from controller.reconcile.runs import interrupted_rerun, manual_run
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
+from controller.serve.address import socket_path
+from controller.serve.ports import Readiness
 from controller.source import open_source
 from controller.store import ServeLock, Store
+from controller.store.retention import Keep
+
+if TYPE_CHECKING:
+    from controller.serve.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -57,6 +64,8 @@ class Daemon:
         self._turn = asyncio.Lock()
         self._alarms = Alarms()
         self._secrets = ConfiguredSecrets(settings.secrets)
+        self._metrics: Metrics | None = None
+        self._jump_base = 0.0
 
     async def serve(self) -> None:
         """Start everything, run until `stop`, end everything in order."""
@@ -103,11 +112,12 @@ class Daemon:
         await self._add_sources()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)
-        await self._recover()
         self._start_alarms()
         stack.callback(self._alarms.stop)
 
     async def _remembered(self) -> Observations:
+        """Runs that a lost instance had claimed are settled first: they are ours from here on."""
+        self._lost = await self.store.recover_candidates()
         statuses, active = await self.store.read(
             lambda reader: (reader.workflows(retired=True), reader.active())
         )
@@ -122,6 +132,7 @@ class Daemon:
             clock=self.clock,
             turn=self._turn,
             max_runs=self.settings.max_parallel.runs,
+            policy=self._policy,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
         )
@@ -146,16 +157,21 @@ class Daemon:
             status.name: status for status in await self.store.read(lambda reader: reader.sources())
         }
         for settings in self.settings.sources:
-            refuse_untrusted(settings, self.settings.executor)
+            warn_untrusted(settings, self.settings.executor)
             source = open_source(
                 settings,
                 state_dir=Path(self.settings.state_dir),
                 clock=self.clock,
                 secrets=self._secrets.operator,
             )
-            self._loading.add(settings, source, known.get(settings.name))
+            self._loading.add(
+                settings,
+                source,
+                status=known.get(settings.name),
+                remembered=self._observations.of_source(settings.name),
+            )
 
-    def _loops(self) -> dict[str, Awaitable[None]]:
+    def _loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         follows = {
             f"source {settings.name}": self._loading.follow(settings.name)
             for settings in self.settings.sources
@@ -163,6 +179,7 @@ class Daemon:
         }
         return {
             **follows,
+            "recovery": self._recover(),
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
         }
@@ -171,6 +188,7 @@ class Daemon:
         self._alarms.start()
         self._alarms.every("resync", RESYNC, self._reconciler.resync)
         self._alarms.every("jump", JUMP, self._notice_a_jump)
+        self._alarms.every("housekeeping", HOUSEKEEPING, self._housekeep)
         self._jump_base = self._offset()
 
     def _offset(self) -> float:
@@ -185,7 +203,7 @@ class Daemon:
             self._reconciler.resync()
             self._dispatcher.look()
 
-    def _enqueue(self, keys: Any) -> None:
+    def _enqueue(self, keys: Iterable[Key]) -> None:
         self._reconciler.enqueue(keys)
 
     def _observe(self, kind: str, seconds: float) -> None:
@@ -194,12 +212,14 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Settle what an instance that is gone has left, before anything new starts."""
-        for lost, steps, attempts in await self.store.recover_candidates():
+        for lost, steps, attempts in self._lost:
             workflow = manifest.workflow(lost.spec)
             await self._engine.recover(lost, workflow, steps, attempts)
             rerun = interrupted_rerun(lost, workflow, self.clock.now())
             if rerun is not None:
                 await self._recorder.record(CreateRun(run=rerun))
+            self._enqueue([(lost.source, lost.workflow)])
+            self._dispatcher.look()
 
     async def _open_doors(self, stack: AsyncExitStack) -> None:
         """The API comes after the first load: its imports must not delay a single run."""
@@ -214,14 +234,18 @@ class Daemon:
             executor=self.settings.executor,
             instance=self.store.instance,
         )
-        from controller.serve.metrics import Metrics  # noqa: PLC0415 - after the first load
-        from controller.serve.server import serve_api  # noqa: PLC0415 - after the first load
+        from controller.serve.app import create_app  # noqa: PLC0415 - after the first load
+        from controller.serve.metrics import Metrics  # noqa: PLC0415 - as above
+        from controller.serve.server import ApiServer  # noqa: PLC0415 - as above
 
-        self._metrics = Metrics(self._observations_of_metrics())
+        self._metrics = Metrics()
         self._recorder.follow(self._metrics.follow)
-        await stack.enter_async_context(
-            serve_api(self, self.store, self._metrics, Path(self.settings.state_dir))
+        server = ApiServer(
+            create_app(self, self.store, self._metrics), socket_path(Path(self.settings.state_dir))
         )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        log.info("listening", socket=str(server.path))
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -233,3 +257,141 @@ class Daemon:
         log.info("stopping", running=self._dispatcher.running, grace_seconds=grace)
         await first(self._dispatcher.drain(grace), self._now.wait())
         await self._dispatcher.cancel_all(now=self._now.is_set())
+
+    async def _housekeep(self) -> None:
+        """Keep histories, logs and blobs within their limits."""
+        keep = Keep(
+            successful=self.settings.history_successful,
+            failed=self.settings.history_failed,
+            ttl=self.settings.history_ttl,
+        )
+        try:
+            dropped = await self.store.housekeep(keep)
+        except RondelError as error:
+            log.warning("housekeeping_failed", error=str(error))
+        else:
+            log.debug("housekeeping_done", runs=dropped)
+
+    def _policy(self, key: Key) -> ConcurrencyPolicy:
+        declaration = self._loading.declaration(key)
+        return declaration.concurrency_policy if declaration else ConcurrencyPolicy.FORBID
+
+    # What the API asks (serve.ports.Controller).
+
+    async def run(
+        self,
+        source: str,
+        workflow: str,
+        params: Mapping[str, Json],
+        *,
+        fresh: bool = False,
+        queue: bool = False,
+        key: str | None = None,
+    ) -> Run:
+        """Create a manual run; the same `key` gives the same run.
+
+        Raises:
+            UsageError: no such workflow, or a param it doesn't take.
+            RefusedError: another run is active, and neither `queue` nor the policy lets it wait.
+        """
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        async with self._turn:
+            run = manual_run(
+                source,
+                workflow,
+                key=key or ids.nonce(),
+                now=self.clock.now(),
+                params=params,
+                fresh=fresh,
+                spec=await self._loading.body(target),
+            )
+            known = await self.store.read(lambda reader: reader.run(run.id))
+            if known is not None:
+                return known
+            self._refuse_busy(target, queue=queue)
+            run = self._pinned(run, target)
+            await self._recorder.record(CreateRun(run=run))
+        self._dispatcher.look()
+        return run
+
+    def _refuse_busy(self, target: Key, *, queue: bool) -> None:
+        active = self._observations.active(target)
+        if active and not queue and self._policy(target) is ConcurrencyPolicy.FORBID:
+            raise RefusedError(
+                f"run {active[0].id} is active and concurrencyPolicy is Forbid",
+                where="/".join(target),
+                remedy="wait for its end, or queue this one (--queue)",
+            )
+
+    def _pinned(self, run: Run, target: Key) -> Run:
+        parsed = manifest.workflow(run.spec)
+        status = self._observations.status(target)
+        return replace(
+            run,
+            params=manifest.resolve_params(parsed, run.params, run),
+            priority=parsed.priority,
+            revision=self._loading.revision(target[0]),
+            spec_digest=status.spec_digest if status else "",
+            generation=status.generation if status else 0,
+            change=status.change if status else 0,
+        )
+
+    async def cancel(self, run_id: str, *, now: bool = False) -> bool:
+        """Cancel a run that waits or runs; false when it is over."""
+        if self._engine.cancel(run_id, message="cancelled by a person", now=now):
+            return True
+        async with self._turn:
+            run = self._observations.run(run_id)
+            if run is None or run.instance is not None:
+                return False
+            await self._recorder.record(
+                FinishRun(
+                    run=run_id, phase=Phase.CANCELLED, reason="Cancelled", at=self.clock.now()
+                )
+            )
+        self._enqueue([(run.source, run.workflow)])
+        return True
+
+    def reconcile(self, source: str) -> None:
+        """Have a source looked at now. Raises UsageError when there is none of that name."""
+        try:
+            self._loading.look(source)
+        except KeyError as error:
+            raise UsageError(f"there is no source {source!r}") from error
+
+    def readiness(self) -> Readiness:
+        loaded = self.ready.is_set()
+        return Readiness(
+            ok=loaded and not self._stop.is_set(),
+            checks={"loaded": loaded, "stopping": self._stop.is_set()},
+        )
+
+
+def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None:
+    """The local executor isolates nothing: whoever commits to what it serves is the operator.
+
+    Raises:
+        UsageError: a Git source that isn't trusted.
+    """
+    if executor != "local":
+        return
+    local = isinstance(settings, GitSource) and settings.url.startswith("file://")
+    if not settings.trusted and not local:
+        raise UsageError(
+            "the local executor runs whatever is committed there, as this user",
+            where=f"source {settings.name}",
+            remedy="set `trusted: true` if you mean it, or use executor: dagger",
+        )
+    log.warning("not_isolated", source=settings.name, executor=executor)
+
+
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of these is over; the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from controller.clock import Clock
 from controller.execute.engine import RunEngine
 from controller.model.changes import ClaimRun
 from controller.model.run import Phase, Run
+from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
 from controller.reconcile.runs import claimable
 from controller.recorder import Recorder
@@ -32,6 +33,7 @@ class Dispatcher:
         clock: Clock,
         turn: asyncio.Lock,
         max_runs: int,
+        policy: Callable[[Key], ConcurrencyPolicy],
         ended: Callable[[Key], None],
         wake_at: Callable[..., None],
     ) -> None:
@@ -42,6 +44,7 @@ class Dispatcher:
         self._clock = clock
         self._turn = turn  # a pass and a claim never decide on the same run at once
         self._max_runs = max_runs
+        self._policy = policy
         self._ended = ended
         self._wake_at = wake_at
         self._wake = asyncio.Event()
@@ -66,7 +69,9 @@ class Dispatcher:
             unfinished = self._observations.unfinished()
             pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
             running = [run for run in unfinished if run.phase is Phase.RUNNING or run.instance]
-            choice = claimable(pending, running, max_runs=self._max_runs, now=now)
+            choice = claimable(
+                pending, running, max_runs=self._max_runs, now=now, policy=self._policy
+            )
             claims = [
                 ClaimRun(run=run.id, instance=self._store.instance, at=now) for run in choice.start
             ]

@@ -14,7 +14,7 @@ from controller import manifest
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus
+from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.settings import DirectorySource, GitSource
 from controller.model.source import Declaration, Fault, ParsedFile, Snapshot
 from controller.model.workflow import Input
@@ -39,6 +39,7 @@ class Place:
     source: Source
     status: SourceStatus
     loaded: desired.Loaded
+    remembered: Mapping[str, WorkflowStatus]  # until the first snapshot is loaded
     snapshot: Snapshot | None = None
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
@@ -56,9 +57,14 @@ class Loading:
         self._places: dict[str, Place] = {}
 
     def add(
-        self, settings: GitSource | DirectorySource, source: Source, status: SourceStatus | None
+        self,
+        settings: GitSource | DirectorySource,
+        source: Source,
+        *,
+        status: SourceStatus | None,
+        remembered: Iterable[WorkflowStatus],
     ) -> None:
-        """Take a source in; `status` is what the store remembers of it."""
+        """Take a source in; `status` and `remembered` are what the store knows of it."""
         fresh = SourceStatus(
             name=settings.name, kind=kind_of(settings), location=source.location, ref=ref(settings)
         )
@@ -67,8 +73,12 @@ class Loading:
             source=source,
             status=renewed(status, fresh),
             loaded=desired.Loaded.empty(
-                settings.name, prune=settings.prune, allow_empty=settings.allow_empty
+                settings.name,
+                prune=settings.prune,
+                allow_empty=settings.allow_empty,
+                owners={one.name: one.file for one in remembered},
             ),
+            remembered={one.name: one for one in remembered},
         )
 
     async def follow(self, name: str) -> None:
@@ -177,6 +187,8 @@ class Loading:
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
+        if place.snapshot is None:
+            place.loaded = await self._last_valid(place)
         with collector_off():
             parsed = await self._parsed(place, snapshot, touched(place, snapshot))
             place.loaded = desired.advance(place.loaded, snapshot, parsed)
@@ -252,6 +264,20 @@ class Loading:
             path: without_bodies(file) if file is not None else None
             for path, file in parsed.items()
         }
+
+    async def _last_valid(self, place: Place) -> desired.Loaded:
+        """After a restart a manifest that is broken now still has its last valid spec."""
+        broken = {one.blob: one for one in place.remembered.values() if one.blob and not one.valid}
+        index = await self._store.parsed(list(broken), manifest.READER_VERSION) if broken else {}
+        declarations = {}
+        for blob, text in index.items():
+            status = broken[blob]
+            parsed = manifest.decode(text, source=status.source, path=status.file, blob=blob)
+            for document in parsed.documents:
+                if document.name == status.name and document.declaration is not None:
+                    declarations[status.name] = document.declaration
+        place.remembered = {}
+        return replace(place.loaded, declarations=declarations)
 
     def _moved_inputs(self, place: Place, snapshot: Snapshot) -> set[str]:
         """Return the workflows whose declared inputs are not what they were."""

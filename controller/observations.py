@@ -38,6 +38,11 @@ class Observations:
     def status(self, key: Key) -> WorkflowStatus | None:
         return self._statuses.get(key)
 
+    def of_source(self, source: str) -> tuple[WorkflowStatus, ...]:
+        """Return the workflows of a source that are not retired."""
+        found = (one for (name, _), one in self._statuses.items() if name == source)
+        return tuple(one for one in found if not one.retired)
+
     def keys(self) -> tuple[Key, ...]:
         return tuple(self._statuses)
 

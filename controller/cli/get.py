@@ -1,6 +1,6 @@
 """`rondel get`: lists of what the store knows; works without a daemon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from controller.cli.common import (
 )
 from controller.errors import UsageError
 from controller.model import view
-from controller.model.condition import find
+from controller.model.condition import Condition, find
 from controller.model.run import Phase
 from controller.store.reader import Reader
 
@@ -32,12 +32,16 @@ LimitOption = Annotated[int, typer.Option("--limit", help="At most so many, newe
 
 
 def get(  # noqa: PLR0917 - options of one command
-    kind: Annotated[str, typer.Argument(help="sources, workflows, runs, schedules, events, agents")],
+    kind: Annotated[
+        str, typer.Argument(help="sources, workflows, runs, schedules, events, agents")
+    ],
     name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
     output: OutputOption = Format.TABLE,
     source: SourceOption = None,
     workflow: WorkflowOption = None,
-    phase: Annotated[list[Phase] | None, typer.Option("--phase", help="Runs in this phase.")] = None,
+    phase: Annotated[
+        list[Phase] | None, typer.Option("--phase", help="Runs in this phase.")
+    ] = None,
     limit: LimitOption = 50,
     everything: Annotated[bool, typer.Option("--all", help="Also retired workflows.")] = False,
     config: ConfigOption = None,
@@ -71,7 +75,7 @@ def get(  # noqa: PLR0917 - options of one command
 class Wish:
     """What was asked for."""
 
-    def __init__(  # noqa: D107 - the command's options
+    def __init__(
         self,
         *,
         name: str | None,
@@ -207,9 +211,7 @@ def schedules(store: Reader, wish: Wish) -> None:
 
 def events(store: Reader, wish: Wish) -> None:
     run = find_run(store, wish.name).id if wish.name else None
-    found = store.events(
-        source=wish.source, workflow=wish.workflow, run=run, limit=wish.limit
-    )
+    found = store.events(source=wish.source, workflow=wish.workflow, run=run, limit=wish.limit)
     views = [{**view.event_view(one), "name": str(one.id)} for one in found]
     rows = [
         (
@@ -231,17 +233,18 @@ def agents(output: Format, config: object) -> None:
 
     file = configuration.locate(config if isinstance(config, Path) else None)
     found = configuration.load(file).dagger.agents if file else {}
+    images = {name: one.container.image if one.container else "-" for name, one in found.items()}
     views = [
         {
             "source": "",
             "name": name,
             "framework": str(one.framework),
             "capabilities": [str(capability) for capability in one.capabilities],
-            "image": one.container.image if one.container else None,
+            "image": images[name],
         }
         for name, one in found.items()
     ]
-    rows = [(one["name"], one["framework"], one["image"] or "-") for one in views]
+    rows = [(name, str(one.framework), images[name]) for name, one in found.items()]
     show(views, output, columns=("name", "framework", "image"), rows=rows)
 
 
@@ -260,18 +263,18 @@ def show_one(shown: object, output: Format) -> None:
     (print_json if output is Format.JSON else print_yaml)(shown)
 
 
-def known(found: list[object] | list[object], wish: Wish, kind: str) -> None:  # type: ignore[type-arg]
+def known(found: Sequence[object], wish: Wish, kind: str) -> None:
     if wish.name and not found:
         raise UsageError(f"there is no {kind} {wish.name!r}", remedy=f"see `rondel get {kind}s`")
 
 
-def ready(conditions: object) -> str:
-    found = find(conditions, "Ready")  # type: ignore[arg-type]
+def ready(conditions: Iterable[Condition]) -> str:
+    found = find(conditions, "Ready")
     return str(found.status) if found else "Unknown"
 
 
-def reason(conditions: object) -> str:
-    found = find(conditions, "Ready")  # type: ignore[arg-type]
+def reason(conditions: Iterable[Condition]) -> str:
+    found = find(conditions, "Ready")
     if found is None or str(found.status) == "True":
         return ""
     return f"{found.reason}: {found.message}"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -36,28 +35,32 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
 }
 
 
+# typer carries a click of its own and doesn't export this base of its errors.
+WrongWords: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+
+
 class Table(TyperGroup):
     """The group of all commands, by their table."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         del ctx
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
         del ctx
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
         return one(cmd_name, getattr(import_module(f"controller.cli.{module}"), function))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
         """List the table; no command is imported for it."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, told) for name, (_, _, told) in COMMANDS.items()])
 
 
-def one(name: str, function: Callable[..., Any]) -> click.Command:
+def one(name: str, function: Callable[..., Any]) -> Any:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command(name, help=function.__doc__)(function)
     return get_command(app)
@@ -90,13 +93,10 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         code = app(standalone_mode=False) or Exit.OK
-    except click.exceptions.NoArgsIsHelpError as error:
+    except WrongWords as error:
         error.show()
         code = Exit.USAGE
-    except click.ClickException as error:
-        error.show()
-        code = Exit.USAGE
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = Exit.INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has seen enough; nothing is left to flush.

@@ -55,7 +55,9 @@ def schedule(  # noqa: PLR0917 - options of one command
     after: Annotated[str | None, typer.Option("--after", help="Slots after this time.")] = None,
     count: Annotated[int | None, typer.Option("--count", help="At most so many.")] = None,
     output: OutputOption = Format.TABLE,
-    root: Annotated[Path | None, typer.Option("--root", help="Folder that inputs start from.")] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder that inputs start from.")
+    ] = None,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:

@@ -1,0 +1,53 @@
+"""What the doors need of the house."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from controller.model.run import Run
+from controller.model.workflow import Json
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether the controller can do its work, and why not."""
+
+    ok: bool
+    checks: Mapping[str, Json]
+
+
+class Controller(Protocol):
+    """What people may ask of the daemon."""
+
+    async def run(
+        self,
+        source: str,
+        workflow: str,
+        params: Mapping[str, Json],
+        *,
+        fresh: bool = False,
+        queue: bool = False,
+        key: str | None = None,
+    ) -> Run:
+        """Create a manual run. Raises UsageError, RefusedError."""
+        ...
+
+    async def cancel(self, run_id: str, *, now: bool = False) -> bool:
+        """Cancel a run; false when it is over."""
+        ...
+
+    def reconcile(self, source: str) -> None:
+        """Have a source looked at now. Raises UsageError."""
+        ...
+
+    def readiness(self) -> Readiness: ...
+
+
+class Records(Protocol):
+    """What has happened; `Store` is one."""
+
+    async def read(self, look: Callable[[Any], T]) -> T:
+        """Return what `look` returns for a reader of the store."""
+        ...
