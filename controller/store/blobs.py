@@ -237,7 +237,8 @@ class BlobStore:
     def _folder(self, folder: Path) -> Path:
         """Return the folder, made and its name made durable when it is new."""
         if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder.parent)
         return folder
 

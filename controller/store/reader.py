@@ -174,6 +174,8 @@ class Reader:
         `limit`.
         """
         query = _where(select(t.event), t.event, source=source, workflow=workflow, run=run)
+        if run is not None:
+            query = query.where(t.OF_A_RUN)
         if since is not None:
             query = query.where(t.event.c.at >= time_text(since))
         if after is not None:
@@ -231,6 +233,14 @@ class Reader:
         else:  # reading all is faster than naming thousands
             wanted = frozenset(blobs)
             yield from (row for row in self.fetch(query) if row[0] in wanted)
+
+    def body(self, blob: str, version: str, document: int) -> str | None:
+        """Return a document's body as `manifest` pinned it; None when it isn't kept."""
+        c = t.parsed_body.c
+        found = self.fetch(
+            select(c.body).where(c.blob == blob, c.version == version, c.document == document)
+        )
+        return str(found[0][0]) if found else None
 
     def instances(self) -> list[rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""

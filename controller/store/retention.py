@@ -131,7 +131,7 @@ def _drop_run() -> tuple[Query, ...]:
     return (
         compiled(delete(t.attempt).where(t.attempt.c.run == run)),
         compiled(delete(t.step_run).where(t.step_run.c.run == run)),
-        compiled(delete(t.event).where(t.event.c.run == run, t.event.c.run != "")),
+        compiled(delete(t.event).where(t.event.c.run == run, t.OF_A_RUN)),
         compiled(delete(t.run).where(t.run.c.id == run)),
     )
 

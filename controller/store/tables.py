@@ -129,7 +129,8 @@ attempt = Table(
     sqlite_with_rowid=False,
 )
 
-_OF_A_RUN = text("run <> ''")
+OF_A_RUN = text("run <> ''")
+"""Said in every query by run, for the same reason as `ACTIVE`."""
 
 event = Table(
     "event",
@@ -144,7 +145,7 @@ event = Table(
     _id("step"),
     _text("message"),
     _text("data"),
-    Index("event_by_run", "run", sqlite_where=_OF_A_RUN, postgresql_where=_OF_A_RUN),
+    Index("event_by_run", "run", sqlite_where=OF_A_RUN, postgresql_where=OF_A_RUN),
     Index("event_by_workflow", "source", "workflow"),
     sqlite_autoincrement=True,
 )

@@ -21,7 +21,6 @@ from controller.model.changes import (
     RequeueRun,
     SealLog,
     StartAttempt,
-    StartRun,
 )
 from controller.model.condition import SourceStatus
 from controller.model.run import Event, Phase, Section, Trigger
