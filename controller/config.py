@@ -66,6 +66,25 @@ def load(file: Path | None, *, state: Path | None = None) -> Settings:
     )
 
 
+def from_mapping(given: Mapping[str, Any]) -> Settings:
+    """Return the settings of a configuration that a program holds; paths start here.
+
+    Raises:
+        UsageError: every fault of it, a line each.
+    """
+    document = {key: value for key, value in given.items() if key != "dagger"}
+    refuse(documents.faults_of("Config", document, "config"))
+    dagger = given.get("dagger", {})
+    refuse(documents.faults_of("Dagger", dagger, "config: /dagger"))
+    base = Path.cwd()
+    return configuration.settings(
+        {**document, "dagger": dagger},
+        state_dir=state_dir(None, document.get("stateDir"), base),
+        base=base,
+        file="",
+    )
+
+
 def _exists(file: Path | None, beside: Path) -> bool:
     return file is not None and beside.is_file()
 

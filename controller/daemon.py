@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,11 @@ class Daemon:
         self._observations = await self._remembered()
         self._recorder = Recorder(self.store, self._observations, [narrate])
         self._loading = Loading(
-            store=self.store, recorder=self._recorder, clock=self.clock, enqueue=self._enqueue
+            store=self.store,
+            recorder=self._recorder,
+            clock=self.clock,
+            enqueue=self._enqueue,
+            agents=settings.dagger.agents,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -234,15 +239,13 @@ class Daemon:
             executor=self.settings.executor,
             instance=self.store.instance,
         )
-        from controller.serve.app import create_app  # noqa: PLC0415 - after the first load
-        from controller.serve.metrics import Metrics  # noqa: PLC0415 - as above
-        from controller.serve.server import ApiServer  # noqa: PLC0415 - as above
-
-        self._metrics = Metrics()
+        # In a thread: a third of a second of imports must not hold up the loop.
+        doors = await asyncio.to_thread(import_module, "controller.serve.doors")
+        self._metrics = doors.Metrics()
+        self._metrics.take(self._observations.unfinished())
         self._recorder.follow(self._metrics.follow)
-        server = ApiServer(
-            create_app(self, self.store, self._metrics), socket_path(Path(self.settings.state_dir))
-        )
+        app = doors.create_app(self, self.store, self._metrics)
+        server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
         await server.start()
         stack.push_async_callback(server.stop)
         log.info("listening", socket=str(server.path))

@@ -88,6 +88,7 @@ class Dispatcher:
         task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
 
     async def _execute(self, run: Run) -> None:
+        structlog.contextvars.bind_contextvars(source=run.source, workflow=run.workflow)
         try:
             if not run.spec:
                 run = await self._with_spec(run)

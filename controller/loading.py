@@ -13,6 +13,8 @@ import structlog
 from controller import manifest
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
+from controller.manifest.agents import expanded
+from controller.model.agent import Agent
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.settings import DirectorySource, GitSource
@@ -49,7 +51,16 @@ class Place:
 class Loading:
     """Holds every source's desired state; implements `execute.ports.Inputs`."""
 
-    def __init__(self, *, store: Store, recorder: Recorder, clock: Clock, enqueue: Enqueue) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        clock: Clock,
+        enqueue: Enqueue,
+        agents: Mapping[str, Agent],
+    ) -> None:
+        self._agents = agents
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -159,7 +170,7 @@ class Loading:
         stored = await self._store.body(
             declaration.blob, manifest.READER_VERSION, declaration.document
         )
-        return stored or await self._read_again(place, declaration)
+        return expanded(stored or await self._read_again(place, declaration), self._agents)
 
     async def _read_again(self, place: Place, declaration: Declaration) -> str:
         """The parse cache was trimmed: its source still has the file."""

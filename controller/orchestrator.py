@@ -1,1 +1,242 @@
-"""The Python API: workflows of agents on the same run engine as the daemon."""
+"""The Python API: workflows of agents on the same run engine, store and cache as the daemon."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from controller import config as configuration
+from controller.digest import canonical, of_value
+from controller.errors import UsageError
+from controller.manifest import build_workflow
+from controller.manifest.agents import expanded, known
+from controller.model.run import Phase, StepRun
+from controller.model.settings import Settings
+from controller.model.workflow import Json
+from controller.oneshot import Ended, oneshot
+
+ENGINES = ("dagger", "local")
+
+
+class Task(str):
+    """A task's id; it knows how to write its outputs into another task's inputs."""
+
+    __slots__ = ("name",)
+
+    def __new__(cls, name: str) -> Self:
+        made = super().__new__(cls, normalised(name))
+        made.name = name
+        return made
+
+    name: str
+
+    def output(self, name: str) -> str:
+        """Return the expression for an output of this task, for the `inputs` of another."""
+        return f"${{{{ steps.{self.replace('-', '_')}.outputs.{name} }}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """What one task has come to."""
+
+    phase: str
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> digest
+    error: str = ""
+    attempts: int = 0
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowResult:
+    """What a run has come to; `tasks` by the names they were added with."""
+
+    id: str
+    phase: str
+    reason: str = ""
+    message: str = ""
+    tasks: Mapping[str, TaskResult] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.phase == Phase.SUCCEEDED
+
+
+class WorkflowBuilder:
+    """A workflow made by a program: tasks of agents, in the order of what they depend on."""
+
+    def __init__(self, engine: "OrchestrationEngine", name: str, description: str) -> None:
+        self._engine = engine
+        self.name = normalised(name)
+        self.description = description
+        self.id = f"{self.name}-{of_value([name, description])[7:17]}"
+        self._steps: dict[Task, dict[str, Any]] = {}
+
+    def add_task(
+        self,
+        name: str,
+        agent: str,
+        inputs: Mapping[str, Json] | None = None,
+        depends_on: Iterable[str] = (),
+    ) -> Task:
+        """Add a task and return it; it is a `str` that holds its id.
+
+        Args:
+            name: unique in the workflow; `_` is taken for `-`.
+            agent: an agent of config/dagger.yaml.
+            inputs: what the agent gets as JSON; may hold `task.output("name")`.
+            depends_on: tasks or ids that end before this one starts.
+
+        Raises:
+            UsageError: an unknown agent, a name that is taken, a task that isn't there.
+        """
+        known(agent, self._engine.settings.dagger.agents)
+        task = Task(name)
+        if task in self._steps:
+            raise UsageError(f"there is a task {name!r} already", where=f"workflow {self.name}")
+        needs = [normalised(one) for one in depends_on]
+        for need in needs:
+            if need not in self._steps:
+                raise UsageError(f"depends on {need!r}, which isn't there", where=f"task {name}")
+        self._steps[task] = {
+            "name": str(task),
+            "agent": normalised(agent),
+            "inputs": dict(inputs or {}),
+            **({"needs": needs} if needs else {}),
+        }
+        return task
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(self._steps)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the manifest's spec of this workflow."""
+        return {"steps": list(self._steps.values())}
+
+
+class OrchestrationEngine:
+    """Builds workflows and executes them; any number of them beside a daemon."""
+
+    def __init__(self, config: str | Path | Mapping[str, Any] | None = None) -> None:
+        """Read the configuration.
+
+        Args:
+            config: a file, or a mapping as the file would hold; without it the file is looked up
+                as the commands do.
+
+        Raises:
+            UsageError: a fault of the configuration.
+        """
+        self.settings = settings_of(config)
+        self._workflows: dict[str, WorkflowBuilder] = {}
+
+    def create_workflow(self, name: str, description: str = "") -> WorkflowBuilder:
+        """Return a new, empty workflow."""
+        made = WorkflowBuilder(self, name, description)
+        self._workflows[made.id] = made
+        return made
+
+    def execute_workflow(
+        self,
+        workflow_id: str,
+        engine_type: str = "dagger",
+        container_registry: str | None = None,
+        workflow_directory: str | Path = ".",
+        skip_cache: bool = False,
+    ) -> WorkflowResult:
+        """Execute a workflow to its end; see `execute`, which is its awaitable twin.
+
+        Raises:
+            RuntimeError: called inside a running event loop; await `execute` there.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(
+                self.execute(
+                    workflow_id,
+                    engine_type=engine_type,
+                    container_registry=container_registry,
+                    workflow_directory=workflow_directory,
+                    skip_cache=skip_cache,
+                )
+            )
+        raise RuntimeError("an event loop is running here: await engine.execute(...) instead")
+
+    async def execute(
+        self,
+        workflow_id: str,
+        *,
+        engine_type: str = "dagger",
+        container_registry: str | None = None,
+        workflow_directory: str | Path = ".",
+        skip_cache: bool = False,
+    ) -> WorkflowResult:
+        """Execute a workflow to its end and return what became of it.
+
+        Args:
+            workflow_id: of `create_workflow`.
+            engine_type: "dagger" or "local".
+            container_registry: for image names without a registry, in this run.
+            workflow_directory: the root of inputs.
+            skip_cache: compute everything anew.
+
+        Raises:
+            UsageError: an unknown workflow or engine, or a workflow with faults.
+        """
+        settings = self._settings(engine_type, container_registry)
+        workflow = self._workflows.get(workflow_id)
+        if workflow is None:
+            raise UsageError(f"there is no workflow {workflow_id!r}", remedy="create_workflow(...)")
+        metadata = {"name": workflow.name, "description": workflow.description}
+        document = {"metadata": metadata, "spec": workflow.spec()}
+        full = json.loads(expanded(canonical(document), settings.dagger.agents))
+        _, body = build_workflow(full["metadata"], full["spec"], expanded=True)
+        async with oneshot(settings, root=Path(workflow_directory), kind="api") as here:
+            return result_of(await here.execute(body, {}, fresh=skip_cache), workflow)
+
+    def _settings(self, engine_type: str, registry: str | None) -> Settings:
+        if engine_type not in ENGINES:
+            raise UsageError(f"there is no engine {engine_type!r}", remedy="use dagger or local")
+        dagger = self.settings.dagger
+        if registry is not None:
+            dagger = replace(dagger, default_registry=registry)
+        return replace(self.settings, executor=engine_type, dagger=dagger)
+
+
+def settings_of(config: str | Path | Mapping[str, Any] | None) -> Settings:
+    if isinstance(config, Mapping):
+        return configuration.from_mapping(config)
+    file = configuration.locate(Path(config) if config is not None else None, here=True)
+    return configuration.load(file)
+
+
+def normalised(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def result_of(ended: Ended, workflow: WorkflowBuilder) -> WorkflowResult:
+    steps = {step.name: step for step in ended.steps}
+    return WorkflowResult(
+        id=ended.run.id,
+        phase=str(ended.run.phase),
+        reason=ended.run.reason,
+        message=ended.run.message,
+        tasks={
+            task.name: task_result(steps[str(task)]) for task in workflow.tasks if task in steps
+        },
+    )
+
+
+def task_result(step: StepRun) -> TaskResult:
+    return TaskResult(
+        phase=str(step.phase),
+        outputs=step.outputs,
+        artifacts=step.artifacts,
+        error=step.error,
+        attempts=step.attempts,
+        cached=step.cached,
+    )

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -36,24 +36,26 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
 
 
 # typer carries a click of its own and doesn't export this base of its errors.
-WrongWords: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+WrongWords: Any = next(
+    one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException"
+)
 
 
 class Table(TyperGroup):
     """The group of all commands, by their table."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         del ctx
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
         return one(cmd_name, getattr(import_module(f"controller.cli.{module}"), function))
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the table; no command is imported for it."""
         del ctx
         with formatter.section("Commands"):
@@ -77,7 +79,7 @@ app = typer.Typer(
 
 @app.callback()
 def rondel(
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Rondel: GitOps for Dagger. Workflows in Git, run on schedules and on change.
 

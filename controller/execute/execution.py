@@ -252,7 +252,7 @@ class Execution:
             timer.cancel()
             self._walk = None
 
-    def _timed_out(self, walk: Walk, phase: Phase, of_the_run: bool) -> None:  # noqa: FBT001 - call_later takes no keywords
+    def _timed_out(self, walk: Walk, phase: Phase, of_the_run: bool) -> None:
         if of_the_run and self._ended is None:
             message = f"over its timeout of {self._workflow.timeout}"
             self._ended = Verdict(Phase.FAILED, "Timeout", message)
@@ -423,7 +423,7 @@ def rows_of(run: str, workflow: Workflow) -> dict[str, StepRun]:
 
 async def seal(house: House, path: Path, attempt: Attempt, *, truncated: bool) -> None:
     """Keep a segment as a blob and remove it; until the row says so, the segment stays."""
-    size = path.stat().st_size
+    size = path.stat().st_size  # noqa: ASYNC240 - a microsecond of a local file
     name = await house.blobs.put_path(path)
     await house.ledger.record(
         SealLog(
@@ -436,7 +436,7 @@ async def seal(house: House, path: Path, attempt: Attempt, *, truncated: bool) -
             truncated=truncated,
         )
     )
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - as above
     with suppress(OSError):  # other attempts of the run have theirs here
         path.parent.rmdir()
 

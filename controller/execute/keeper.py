@@ -76,7 +76,7 @@ class Keeper:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, once in a daemon's life
                 [sys.executable, "-I", "-S", str(MAIN), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 env={"PATH": self._path},
@@ -84,7 +84,7 @@ class Keeper:
                 start_new_session=True,  # a Ctrl-C at the daemon's terminal is not for it
                 cwd="/",
             )
-        ours.setblocking(False)
+        ours.settimeout(0)
         self._channel = ours
         asyncio.get_running_loop().add_reader(ours, self._receive)
 

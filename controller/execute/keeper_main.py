@@ -12,6 +12,7 @@ Out: {"id", "pid"}; {"id", "status"}: as wait() gives it; {"id", "errno"}: it co
 """
 
 import array
+import contextlib
 import ctypes
 import errno
 import json
@@ -20,30 +21,37 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 PACKET = 256 * 1024
 NONCE = b"RONDEL_NONCE="
+STANDARD = 3  # stdin, stdout, stderr
+INT = 4  # bytes
+Message = dict[str, Any]
 SWEEPS = 200  # rounds of killing before giving up on a process that can't die (stuck in the kernel)
 
 
 class Step:
     """One started process, its own session; `others` were running when it was born."""
 
-    def __init__(self, number, pid, nonce):
+    def __init__(self, number: int, pid: int, nonce: bytes) -> None:
         self.number = number
         self.pid = pid
         self.nonce = nonce
 
 
 class Keeper:
-    def __init__(self, channel):
+    def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
-        self.steps = {}  # pid of the first process -> Step
-        self.by_number = {}
-        self.strays = {}  # pid -> pids of the steps that ran when it was first seen
+        self.steps: dict[int, Step] = {}  # pid of the first process -> Step
+        self.by_number: dict[int, Step] = {}
+        self.strays: dict[
+            int, set[int]
+        ] = {}  # pid -> pids of the steps that ran when it was first seen
 
-    def run(self):
+    def run(self) -> None:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -61,26 +69,26 @@ class Keeper:
 
     # What the daemon says.
 
-    def receive(self):
+    def receive(self) -> bool:
         """Take one message; false when the daemon is gone."""
-        room = socket.CMSG_SPACE(4 * 4)
+        room = socket.CMSG_SPACE((STANDARD + 1) * INT)
         data, extra, _, _ = self.channel.recvmsg(PACKET, room)
         if not data:
             return False
-        descriptors = array.array("i")
+        descriptors: array.array[int] = array.array("i")
         for level, kind, payload in extra:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(payload[: len(payload) - len(payload) % 4])
+                descriptors.frombytes(payload[: len(payload) - len(payload) % INT])
         try:
-            if len(descriptors) == 4:
-                data = read_whole(descriptors[3])
-            self.obey(json.loads(data), descriptors[:3])
+            if len(descriptors) > STANDARD:
+                data = read_whole(descriptors[STANDARD])
+            self.obey(json.loads(data), descriptors[:STANDARD])
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def obey(self, message, descriptors):
+    def obey(self, message: Message, descriptors: Sequence[int]) -> None:
         number = message["id"]
         if message["op"] == "spawn":
             self.spawn(number, message, descriptors)
@@ -92,7 +100,7 @@ class Keeper:
             else:
                 self.end(step)
 
-    def spawn(self, number, message, descriptors):
+    def spawn(self, number: int, message: Message, descriptors: Sequence[int]) -> None:
         try:
             pid = start(message, descriptors)
         except OSError as error:
@@ -102,15 +110,13 @@ class Keeper:
         self.steps[pid] = self.by_number[number] = step
         self.say({"id": number, "pid": pid})
 
-    def say(self, message):
-        try:
+    def say(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # the daemon is gone; the next read says so
             self.channel.send(json.dumps(message).encode())
-        except OSError:
-            pass  # the daemon is gone; the next read of the channel says so
 
     # What ends.
 
-    def reap(self):
+    def reap(self) -> None:
         ended = []
         while True:
             try:
@@ -125,20 +131,20 @@ class Keeper:
         for step, status in ended:
             self.settle(step, status)
 
-    def settle(self, step, status):
+    def settle(self, step: Step, status: int) -> None:
         """The step's own process has ended: so does everything it has left behind."""
         del self.steps[step.pid], self.by_number[step.number]
         self.end_family(step)
         self.end_strays()
         self.say({"id": step.number, "status": status})
 
-    def end(self, step):
+    def end(self, step: Step) -> None:
         """End all of a step now; its own process is reaped as any other."""
         send(step.pid, signal.SIGKILL)
         for pid in self.family(step):
             send(pid, signal.SIGKILL)
 
-    def end_family(self, step):
+    def end_family(self, step: Step) -> None:
         for _ in range(SWEEPS):
             family = self.family(step)
             if not family:
@@ -148,16 +154,14 @@ class Keeper:
             self.reap_strangers()
             select.select([], [], [], 0.002)
 
-    def reap_strangers(self):
+    def reap_strangers(self) -> None:
         """Collect what was killed, but leave the first processes of other steps to `reap`."""
         for pid in children(os.getpid()):
             if pid not in self.steps:
-                try:
+                with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    pass
 
-    def family(self, step):
+    def family(self, step: Step) -> list[int]:
         """Return every process that belongs to a step, but its first."""
         found = descendants(step.pid) if step.pid in self.steps else []
         for pid in children(os.getpid()):
@@ -165,7 +169,7 @@ class Keeper:
                 found += [pid, *descendants(pid)]
         return found
 
-    def belongs(self, pid, step):
+    def belongs(self, pid: int, step: Step) -> bool:
         """Orphans come to the keeper: by session, process group or nonce they name their step."""
         try:
             if os.getsid(pid) == step.pid or os.getpgid(pid) == step.pid:
@@ -182,7 +186,7 @@ class Keeper:
         alive = self.strays.setdefault(pid, {*self.steps, step.pid})
         return alive == {step.pid}  # only one step can have been its origin
 
-    def end_strays(self):
+    def end_strays(self) -> None:
         """A stray without marks goes when every step that may have started it has ended."""
         for pid in children(os.getpid()):
             if pid not in self.steps and pid not in self.strays:
@@ -192,7 +196,7 @@ class Keeper:
                 for one in [pid, *descendants(pid)]:
                     send(one, signal.SIGKILL)
 
-    def end_everything(self):
+    def end_everything(self) -> None:
         for _ in range(SWEEPS):
             left = descendants(os.getpid())
             if not left:
@@ -204,12 +208,12 @@ class Keeper:
             select.select([], [], [], 0.002)
 
 
-def read_whole(descriptor):
+def read_whole(descriptor: int) -> bytes:
     size = os.fstat(descriptor).st_size
     return os.pread(descriptor, size, 0)
 
 
-def start(message, descriptors):
+def start(message: Message, descriptors: Sequence[int]) -> int:
     """Start a process in a session of its own; posix_spawn has no working directory, we have."""
     env, argv = message["env"], message["argv"]
     os.chdir(message["cwd"])
@@ -227,7 +231,7 @@ def start(message, descriptors):
     )
 
 
-def start_as(message, path, descriptors):
+def start_as(message: Message, path: str, descriptors: Sequence[int]) -> int:
     """As another user: fork, become them, exec."""
     pid = os.fork()
     if pid:
@@ -244,9 +248,10 @@ def start_as(message, path, descriptors):
         os.execve(path, message["argv"], message["env"])
     except OSError as error:
         os._exit(127 if error.errno == errno.ENOENT else 126)
+    raise AssertionError  # exec has no return
 
 
-def find(command, path):
+def find(command: str, path: str) -> str:
     """Return the file that a command names, as a shell would find it.
 
     Raises:
@@ -265,9 +270,9 @@ def find(command, path):
     raise OSError(refused, os.strerror(refused))
 
 
-def children(pid):
+def children(pid: int) -> list[int]:
     """Return the pids of a process's children, of all its threads."""
-    found = []
+    found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -281,21 +286,20 @@ def children(pid):
     return found
 
 
-def descendants(pid):
+def descendants(pid: int) -> list[int]:
     found = children(pid)
     for child in found:  # grows while it is walked
         found += children(child)
     return found
 
 
-def send(pid, number):
-    try:
+def send(pid: int, number: int) -> None:
+    # Gone, or become another user's: the kernel has the last word.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # gone, or became another user's: the kernel has the last word
 
 
-def main():
+def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")

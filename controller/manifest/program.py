@@ -8,20 +8,26 @@ from controller.manifest import checks, schema
 from controller.manifest.build import workflow
 from controller.manifest.finding import Finding, pointer
 from controller.manifest.parse import pinned
+from controller.manifest.values import ONLY_AN_AGENT
 from controller.model.workflow import Workflow
 
 API_VERSION = "rondel/v1alpha1"
 
 
-def build_workflow(metadata: dict[str, Any], spec: dict[str, Any]) -> tuple[Workflow, str]:
+def build_workflow(
+    metadata: dict[str, Any], spec: dict[str, Any], *, expanded: bool = False
+) -> tuple[Workflow, str]:
     """Return the workflow that a program describes in the manifest's words, and its body.
+
+    `expanded` says that agents' containers stand in their steps already, beside `inputs`.
 
     Raises:
         UsageError: it has faults; all of them are listed, one a line.
     """
     document = _plain({"metadata": metadata, "spec": spec})
     document |= {"apiVersion": API_VERSION, "kind": "Workflow"}
-    if found := _findings(document):
+    found = [one for one in _findings(document) if not (expanded and one.problem == ONLY_AN_AGENT)]
+    if found:
         name = metadata.get("name", "the workflow")
         raise UsageError("\n".join(map(_line, found)), where=f"workflow {name}")
     body, _ = pinned(document["metadata"], document["spec"])

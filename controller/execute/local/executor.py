@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from controller.errors import StalledError
@@ -176,10 +177,8 @@ async def end(child: Child) -> None:
     """End a process politely, then surely; returns when it is gone."""
     child.terminate()
     waiting = asyncio.ensure_future(asyncio.wait([child.ended], timeout=TERM_GRACE_SECONDS))
-    try:
+    with suppress(asyncio.CancelledError):  # cancelled again: no more patience
         await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        pass  # cancelled again: no more patience
     child.kill()
     while not child.ended.done():
         await asyncio.wait([child.ended], timeout=1)

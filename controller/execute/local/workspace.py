@@ -125,7 +125,7 @@ def copy(found: Path, target: Path) -> None:
         shutil.copy2(real, target)
 
 
-def forced(function: object, path: str, _: object) -> None:
+def forced(_: object, path: str, __: object) -> None:
     """A step may have left folders without write permission; they are ours to remove."""
     parent = os.path.dirname(path)  # noqa: PTH120 - shutil hands over text
     try:

@@ -1,0 +1,129 @@
+"""Commands that ask a running controller for something."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller import config as configuration
+from controller import manifest
+from controller.cli.client import Client
+from controller.cli.common import (
+    ConfigOption,
+    Format,
+    OutputOption,
+    ServerOption,
+    StateOption,
+    find_run,
+    find_workflow,
+    reader,
+)
+from controller.cli.exit import Exit
+from controller.errors import UsageError
+from controller.model.condition import WorkflowStatus
+from controller.model.run import Phase
+from controller.model.workflow import Json
+from controller.store.reader import Reader
+
+LOOK_SECONDS = 0.05
+Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value; repeatable.")]
+
+
+def run(  # noqa: PLR0917 - options of one command
+    workflow: Annotated[str, typer.Argument(help="name or source/name")],
+    params: Params = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Use no cached result.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Wait for the active run to end.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    output: OutputOption = Format.TABLE,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Start a run of a workflow now.
+
+    Example: rondel run report -p title=Weekly --wait
+    """
+    client = Client(server, state_dir, config)
+    with reader(state_dir, config) as store:
+        found = find_workflow(store, workflow)
+        given = read_params(store, found, params or [])
+    body = {"params": given, "fresh": fresh, "queue": queue}
+    made = client.post(f"/sources/{found.source}/workflows/{found.name}/runs", body)
+    if output is Format.JSON:
+        print(json.dumps({"id": made["id"]}))
+    else:
+        print(made["id"])
+    if wait:
+        raise typer.Exit(await_end(config, state_dir, made["id"]))
+
+
+def await_end(config: Path | None, state_dir: Path | None, run_id: str) -> Exit:
+    """Return how the run ended."""
+    with reader(state_dir, config) as store:
+        while not (found := find_run(store, run_id)).phase.terminal:
+            time.sleep(LOOK_SECONDS)
+    reason = f" ({found.reason}: {found.message})" if found.reason else ""
+    print(f"run {found.id}: {found.phase}{reason}", file=sys.stderr)
+    return Exit.OK if found.phase is Phase.SUCCEEDED else Exit.FAILED
+
+
+def read_params(store: Reader, found: WorkflowStatus, given: list[str]) -> dict[str, Json]:
+    """Return the values of `-p key=value`, read by each param's type."""
+    if not given:
+        return {}
+    text = store.body(found.blob, manifest.READER_VERSION, found.document)
+    if text is None:
+        raise UsageError(f"{found.name} can't be read from the store", remedy="run it without -p")
+    known = {one.name: one for one in manifest.workflow(text).params}
+    values = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"-p {pair}: no value", remedy="write -p name=value")
+        if name not in known:
+            remedy = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{found.name} has no param {name!r}", remedy=remedy)
+        values[name] = manifest.read_param(known[name], value)
+    return values
+
+
+def cancel(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    now: Annotated[bool, typer.Option("--now", help="Without hooks and finally steps.")] = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Cancel a run; its `onCancel` and `finally` run unless --now.
+
+    Example: rondel cancel report-1a2b3c4d5e
+    """
+    client = Client(server, state_dir, config)
+    with reader(state_dir, config) as store:
+        found = find_run(store, run_id)
+    client.post(f"/runs/{found.id}/cancel", {"now": now})
+    print(f"run {found.id} is being cancelled")
+
+
+def reconcile(
+    source: Annotated[str, typer.Argument(metavar="SOURCE")],
+    wait: Annotated[bool, typer.Option("--wait", help="Until it was looked at.")] = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Have a source looked at now.
+
+    Example: rondel reconcile main --wait
+    """
+    client = Client(server, state_dir, config)
+    answer = client.post(f"/sources/{source}/reconcile", {"wait": wait})
+    folder = configuration.find_state_dir(state_dir, config)
+    with Reader.open(folder) as store:
+        status = store.source(source)
+    revision = status.last_applied_revision if status else ""
+    print(f"source {answer['source']}: looked at" + (f", {revision}" if wait else ""))

@@ -1,0 +1,243 @@
+"""`rondel describe`: the story of one thing, for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from controller.cli.common import (
+    ConfigOption,
+    Format,
+    OutputOption,
+    StateOption,
+    ago,
+    brief,
+    find_run,
+    find_workflow,
+    now,
+    print_json,
+    print_yaml,
+    reader,
+    short_revision,
+    took,
+)
+from controller.errors import UsageError
+from controller.model import view
+from controller.model.condition import Condition, SourceStatus, WorkflowStatus
+from controller.model.run import Event, Phase, Run, StepRun
+from controller.store.reader import Reader
+
+LAST_RUNS, LAST_EVENTS = 5, 10
+
+
+def describe(
+    kind: Annotated[str, typer.Argument(help="source, workflow or run")],
+    name: Annotated[str, typer.Argument(help="Its name, or a run's id or the beginning of it.")],
+    output: OutputOption = Format.TABLE,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Tell the story of a source, a workflow or a run.
+
+    Example: rondel describe workflow report
+    """
+    with reader(state_dir, config) as store:
+        match kind.rstrip("s"):
+            case "source":
+                describe_source(store, name, output)
+            case "workflow":
+                describe_workflow(store, name, output)
+            case "run":
+                describe_run(store, name, output)
+            case _:
+                raise UsageError(f"there is no kind {kind!r}", remedy="use source, workflow, run")
+
+
+def machine(shown: view.View, output: Format) -> bool:
+    """Print for machines; false when people are asked for."""
+    if output is Format.JSON:
+        print_json(shown)
+    elif output is Format.YAML:
+        print_yaml(shown)
+    return output in {Format.JSON, Format.YAML}
+
+
+def describe_source(store: Reader, name: str, output: Format) -> None:
+    found = next((one for one in store.sources() if one.name == name), None)
+    if found is None:
+        raise UsageError(f"there is no source {name!r}", remedy="see `rondel get sources`")
+    if machine(view.source_view(found), output):
+        return
+    facts(source_facts(found))
+    tell_conditions(found.conditions)
+    tell_events(store.events(source=name, limit=LAST_EVENTS))
+
+
+def source_facts(found: SourceStatus) -> list[tuple[str, str]]:
+    return [
+        ("Source", found.name),
+        ("Kind", found.kind),
+        ("Location", found.location),
+        ("Ref", found.ref or "-"),
+        ("Attempted", found.last_attempted_revision or "-"),
+        ("Applied", found.last_applied_revision or "-"),
+        ("Applied at", f"{ago(found.last_success_at, now())} ago"),
+        ("Workflows", str(found.workflows)),
+        ("Sync", str(found.sync)),
+        ("Health", str(found.health)),
+    ]
+
+
+def describe_workflow(store: Reader, name: str, output: Format) -> None:
+    found = find_workflow(store, name)
+    active = [
+        one for one in store.active() if (one.source, one.workflow) == (found.source, found.name)
+    ]
+    shown = view.workflow_view(found, active=len(active))
+    if machine(shown, output):
+        return
+    facts(workflow_facts(found, str(shown["health"])))
+    tell_conditions(found.conditions)
+    tell_schedules(store, found)
+    tell_runs(store.runs(source=found.source, workflow=found.name, limit=LAST_RUNS))
+    events = store.events(source=found.source, workflow=found.name, limit=200)
+    tell_events([one for one in events if not one.step][-LAST_EVENTS:])
+
+
+def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
+    moment = now()
+    return [
+        ("Workflow", f"{found.source}/{found.name}"),
+        ("File", found.file or "-"),
+        ("Revision", short_revision(found.revision) or "-"),
+        ("Generation", f"{found.generation} (observed {found.observed_generation})"),
+        ("Changes", str(found.change)),
+        *((("Retired", "yes"),) if found.retired else ()),
+        ("Suspended", "yes" if found.suspended else "no"),
+        ("Sync", str(found.sync)),
+        ("Health", health),
+        ("Last success", ago(found.last_success_at, moment)),
+        ("Last failure", ago(found.last_failure_at, moment)),
+    ]
+
+
+def tell_schedules(store: Reader, found: WorkflowStatus) -> None:
+    from controller.cli.schedule import upcoming  # noqa: PLC0415 - only for scheduled ones
+
+    if not found.answered or found.retired:
+        return
+    title("Next")
+    moment = now()
+    for one in upcoming(store, f"{found.source}/{found.name}", after=moment):
+        local = one.starts.astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z")
+        wait = brief(one.starts - moment)
+        print(f"  {local}  in {wait}  {one.schedule.cron}  ({one.schedule.time_zone})")
+
+
+def describe_run(store: Reader, name: str, output: Format) -> None:
+    run = find_run(store, name)
+    steps = store.steps(run.id)
+    if machine(view.run_view(run, steps), output):
+        return
+    facts(run_facts(run))
+    if run.phase is Phase.PENDING:
+        print(f"  Waiting       {why_waiting(store, run)}")
+    tell_steps(steps)
+    tell_events(store.events(run=run.id, limit=LAST_EVENTS * 3))
+    if run.phase.bad:
+        print(f"\nIts log: rondel logs {run.id}")
+
+
+def run_facts(run: Run) -> list[tuple[str, str]]:
+    moment = now()
+    params = ", ".join(f"{key}={value}" for key, value in run.params.items())
+    words = f"{run.reason}: {run.message}" if run.message else run.reason
+    return [
+        ("Run", run.id),
+        ("Workflow", f"{run.source}/{run.workflow}"),
+        ("Phase", str(run.phase) + (f" ({words})" if words else "")),
+        ("Trigger", str(run.trigger) + (f" {run.schedule}" if run.schedule else "")),
+        *((("Slot", view.time(run.scheduled_time) or "-"),) if run.scheduled_time else ()),
+        *((("Rerun of", run.rerun_of),) if run.rerun_of else ()),
+        ("Revision", run.revision or "-"),
+        ("Params", params or "-"),
+        ("Executor", run.executor or "-"),
+        ("Created", f"{view.time(run.created_at)} ({ago(run.created_at, moment)} ago)"),
+        ("Started", view.time(run.started_at) or "-"),
+        ("Took", took(run.started_at, run.finished_at, moment)),
+        *((f"Input {name}", digest) for name, digest in run.inputs.items()),
+        *((name, text) for name, text in run.versions.items()),
+        *((f"Output {name}", str(value)) for name, value in run.outputs.items()),
+    ]
+
+
+def why_waiting(store: Reader, run: Run) -> str:
+    moment = now()
+    if run.not_before is not None and run.not_before > moment:
+        return f"until {view.time(run.not_before)} {run.reason}".strip()
+    others = [one for one in store.active() if one.id != run.id and one.instance]
+    same = [one for one in others if (one.source, one.workflow) == (run.source, run.workflow)]
+    if same:
+        return f"for {same[0].id}, a run of the same workflow"
+    if others:
+        return f"for a place: {len(others)} runs are active (maxParallel.runs)"
+    return "to be claimed: is the controller running?"
+
+
+def tell_steps(steps: Sequence[StepRun]) -> None:
+    if not steps:
+        return
+    title("Steps")
+    moment = now()
+    width = max(len(step.name) for step in steps)
+    for step in steps:
+        tried = f"{step.attempts} attempts" if step.attempts > 1 else ""
+        span = took(step.started_at, step.finished_at, moment)
+        words = step.reason + (f": {step.error}" if step.error else "")
+        where = "" if str(step.section) == "steps" else f"[{step.section}]"
+        line = f"  {step.name.ljust(width)}  {step.phase!s:<11} {span:>6}  {tried} {where} {words}"
+        print(line.rstrip())
+        for name, value in step.outputs.items():
+            print(f"  {'':{width}}  output {name} = {str(value)[:100]}")
+        for name, digest in step.artifacts.items():
+            print(f"  {'':{width}}  artifact {name} {digest}")
+
+
+def tell_conditions(conditions: Iterable[Condition]) -> None:
+    found = list(conditions)
+    if found:
+        title("Conditions")
+    moment = now()
+    for one in found:
+        age = ago(one.last_transition_time, moment)
+        print(f"  {one.type:<14} {one.status!s:<8} {one.reason:<18} for {age}")
+        for line in one.message.split(" | ") if one.message else ():
+            print(f"      {line}")
+
+
+def tell_runs(runs: Sequence[Run]) -> None:
+    if runs:
+        title("Last runs")
+    moment = now()
+    for run in runs:
+        span = took(run.started_at, run.finished_at, moment)
+        age = ago(run.created_at, moment)
+        told = f"{run.phase!s:<11} {run.trigger!s:<9} {age:>5} ago  {span:>6}"
+        print(f"  {run.id}  {told}  {run.reason}".rstrip())
+
+
+def tell_events(events: Sequence[Event]) -> None:
+    if events:
+        title("Events")
+    for one in events:
+        about = one.step or (one.run if not one.step else "")
+        print(f"  {view.time(one.at)}  {one.reason:<18} {about}  {one.message}".rstrip())
+
+
+def title(text: str) -> None:
+    print(f"\n{text}")
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    for name, text in pairs:
+        print(f"  {name:<13} {text}")

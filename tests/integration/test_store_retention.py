@@ -1,0 +1,143 @@
+"""History keeps what it should, blobs go when nobody names them."""
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.model.changes import (
+    CreateRun,
+    FinishAttempt,
+    PutStep,
+    RecordEvent,
+    SealLog,
+    StartAttempt,
+)
+from controller.model.run import Event, Phase
+from controller.store import Keep, Store
+from tests.store_lives import NOON, FixedClock, a_run, a_step, an_attempt, begun
+
+
+@pytest.fixture
+def clock():
+    return FixedClock(NOON + timedelta(days=10))
+
+
+@pytest.fixture
+async def store(tmp_path, clock):
+    store = await Store.open(tmp_path, clock=clock)
+    yield store
+    await store.close()
+
+
+def ended(name, phase, minutes=0, **given):
+    at = NOON + timedelta(minutes=minutes)
+    return CreateRun(run=a_run(name, phase=phase, created_at=at, finished_at=at, **given))
+
+
+async def kept(store):
+    return {run.id for run in await store.read(lambda reader: reader.runs())}
+
+
+async def test_each_workflow_keeps_its_newest_runs_of_each_kind(store):
+    for workflow in ("v", "w"):
+        await store.record(
+            *(ended(f"{workflow}-ok-{i}", Phase.SUCCEEDED, i, workflow=workflow) for i in range(4)),
+            *(
+                ended(f"{workflow}-no-{i}", phase, i, workflow=workflow)
+                for i, phase in enumerate([Phase.FAILED, Phase.ERROR, Phase.CANCELLED])
+            ),
+            *(ended(f"{workflow}-skip-{i}", Phase.SKIPPED, i, workflow=workflow) for i in range(3)),
+            CreateRun(run=a_run(f"{workflow}-waits", workflow=workflow)),
+        )
+    assert await store.housekeep(Keep(successful=2, failed=2, skipped=1)) == 10
+    assert await kept(store) == {
+        f"{workflow}-{name}"
+        for workflow in ("v", "w")
+        for name in ("ok-3", "ok-2", "no-2", "no-1", "skip-2", "waits")
+    }
+
+
+async def test_the_last_success_outlives_every_limit(store):
+    await store.record(ended("w-ok", Phase.SUCCEEDED), ended("w-no", Phase.FAILED, 1))
+    await store.housekeep(Keep(successful=0, failed=0, ttl=timedelta(days=1)))
+    assert await kept(store) == {"w-ok"}
+
+
+async def test_hundreds_of_runs_go_in_one_housekeeping(store):
+    await store.record(*(ended(f"w-{i}", Phase.FAILED, i) for i in range(450)))
+    assert await store.housekeep(Keep(failed=3)) == 447
+
+
+async def test_with_a_run_goes_all_that_is_its_own(store):
+    await store.record(*begun(store.instance), StartAttempt(attempt=an_attempt(step="s0")))
+    await store.record(ended("w-2", Phase.FAILED), RecordEvent(event=Event(at=NOON, reason="Old")))
+    await store.write(lambda tx: tx._connection.execute("UPDATE run SET phase = 'Failed'"))
+    await store.housekeep(Keep(failed=0, ttl=timedelta(days=1)))
+    tables = ["run", "step_run", "attempt", "event", "spec"]
+    counts = await store.write(
+        lambda tx: [
+            tx._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in tables
+        ]
+    )
+    assert dict(zip(tables, counts, strict=True)) == dict.fromkeys(tables, 0)
+
+
+async def test_an_event_s_number_is_never_given_twice(store):
+    await store.record(RecordEvent(event=Event(at=NOON, reason="Old")))
+    (old,) = await store.read(lambda reader: reader.events())
+    await store.housekeep(Keep(ttl=timedelta(days=1)))
+    assert await store.read(lambda reader: reader.events()) == []
+    await store.record(RecordEvent(event=Event(at=NOON, reason="New")))
+    assert (await store.read(lambda reader: reader.events()))[0].id > old.id
+
+
+def age(store, clock, digests):
+    long_ago = (clock.at - timedelta(days=5)).timestamp()
+    for digest in digests:
+        os.utime(store.blobs.path(digest), (long_ago, long_ago))
+
+
+async def test_only_old_blobs_that_no_row_names_go(store, clock, tmp_path):
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "deep" / "file").write_text("inside")
+    folder = await store.blobs.put_path(tmp_path / "out")
+    inside = next(store.blobs.parts(folder))
+    log, orphan, fresh = [await store.blobs.put(text) for text in (b"log", b"orphan", b"fresh")]
+    attempt = an_attempt(step="s0")
+    await store.record(*begun(store.instance), StartAttempt(attempt=attempt))
+    await store.record(
+        FinishAttempt(attempt=replace(attempt, phase=Phase.SUCCEEDED, finished_at=NOON)),
+        SealLog(run="w-1", step="s0", index=0, number=1, log=log, size=3),
+        PutStep(step=a_step(name="s0", phase=Phase.SUCCEEDED, artifacts={"out": folder}), at=NOON),
+    )
+    age(store, clock, [folder, inside, log, orphan])
+    os.utime(store.blobs.path(fresh), (clock.at.timestamp(),) * 2)
+    await store.housekeep(Keep())
+    there = {
+        digest
+        for digest in (folder, inside, log, orphan, fresh)
+        if store.blobs.path(digest).exists()
+    }
+    assert there == {folder, inside, log, fresh}
+    rows = await store.write(
+        lambda tx: tx._connection.execute(
+            "SELECT digest, size, kind FROM blob ORDER BY kind"
+        ).fetchall()
+    )
+    assert rows == [(folder, 6, "folder"), (log, 3, "log")]
+
+
+async def test_blobs_follow_the_last_run_that_named_them(store, clock):
+    log = await store.blobs.put(b"log")
+    await store.record(*begun(store.instance), StartAttempt(attempt=an_attempt(step="s0")))
+    await store.record(SealLog(run="w-1", step="s0", index=0, number=1, log=log, size=3))
+    await store.write(lambda tx: tx._connection.execute("UPDATE run SET phase = 'Failed'"))
+    age(store, clock, [log])
+    await store.housekeep(Keep(failed=0))
+    assert not store.blobs.path(log).exists()
+    assert (
+        await store.write(lambda tx: tx._connection.execute("SELECT * FROM blob").fetchall()) == []
+    )
