@@ -71,7 +71,7 @@ def a_workflow(name: str = "w", source: str = "main", **given) -> WorkflowStatus
     return WorkflowStatus(source=source, name=name, **{**fields, **given})
 
 
-def begun(instance: str, name: str = "w-1", steps: int = 1, **given) -> list[Change]:
+def begun(instance: str, name: str = "w-1", steps: int = 1, **given):
     """A run up to the moment it is Running."""
     rows = tuple(a_step(name, f"s{i}", position=i) for i in range(steps))
     return [

@@ -1,5 +1,6 @@
 """Opens SQLite and says in the house's words what goes wrong with it."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -32,9 +33,33 @@ def open_for_writing(
 
 
 def open_for_reading(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Connection:
-    """Open a connection that can't write."""
-    connection = _connect(f"{path.absolute().as_uri()}?mode=ro", busy_seconds)
-    connection.execute("PRAGMA query_only = 1")
+    """Open a connection that can't write.
+
+    On a disk that can't be written SQLite has no place for its shared memory. Nobody writes there
+    then, and with no log beside it the database is whole: it is read as it lies.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _try_reading(uri, busy_seconds)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        if (
+            _code(error) != sqlite3.SQLITE_CANTOPEN
+            or os.access(path.parent, os.W_OK)
+            or log.exists()
+        ):
+            raise
+        return _try_reading(f"{uri}&immutable=1", busy_seconds)
+
+
+def _try_reading(uri: str, busy_seconds: float) -> Connection:
+    connection = _connect(uri, busy_seconds)
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -49,9 +74,13 @@ def _connect(name: str, busy_seconds: float) -> Connection:
     )
 
 
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def explain(error: sqlite3.Error, where: str = "") -> RondelError:
     """Return the error as what happens next: time heals it, or a person must act."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     text = f"the store says: {error}"
     if code in _FULL:
         return TransientError(text, reason="StoreFull", where=where, remedy="free disk space")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from controller import ids
 from controller.errors import RefusedError
+from controller.store.files import explain_os
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -99,9 +100,13 @@ class ServeLock:
         self._lock = FileLock(state_dir / "controller.lock")
 
     def __enter__(self) -> Self:
-        """Take it. Raises RefusedError, naming the process that holds it."""
-        make_private(self._lock.path.parent)
-        if not self._lock.acquire():
+        """Take it.
+
+        Raises:
+            RefusedError: another process holds it, and is named.
+            TransientError: StoreReadOnly, StoreFull, StoreUnavailable.
+        """
+        if not self._take():
             raise RefusedError(
                 f"a controller already serves this directory: {self._holder()}",
                 where=str(self._lock.path.parent),
@@ -109,6 +114,13 @@ class ServeLock:
             )
         self.name(self._instance)
         return self
+
+    def _take(self) -> bool:
+        try:
+            make_private(self._lock.path.parent)
+            return self._lock.acquire()
+        except OSError as error:
+            raise explain_os(error, self._lock.path) from error
 
     def __exit__(
         self,

@@ -49,11 +49,14 @@ def drop_runs(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
         surplus = [{"run": run} for (run,) in tx.rows(_surplus(), limits)]
         for query in _drop_run():
             tx.change_many(query, surplus)
-        if surplus:
-            tx.change(_drop_specs(), {})
         return len(surplus)
 
     return call
+
+
+def drop_specs(tx: Transaction) -> int:
+    """Drop the specs that no run is pinned to any more."""
+    return tx.change_many(_drop_specs(), [{}])
 
 
 def drop_events(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
@@ -138,8 +141,7 @@ def _drop_run() -> tuple[Query, ...]:
 
 @cache
 def _drop_specs() -> Query:
-    used = exists().where(t.run.c.spec == t.spec.c.digest)
-    return compiled(delete(t.spec).where(~used))
+    return compiled(delete(t.spec).where(t.spec.c.digest.not_in(select(t.run.c.spec))))
 
 
 @cache

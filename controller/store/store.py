@@ -6,16 +6,19 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 from controller.clock import Clock
+from controller.errors import RondelError
 from controller.model.changes import Change
 from controller.store import parse_cache, recovery, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
+from controller.store.files import explain_os
 from controller.store.instances import (
     FileLock,
     InstanceLock,
@@ -53,6 +56,7 @@ class Store:
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="rondel-store-reader")
         self._own = threading.local()
         self._readers: list[Reader] = []
+        self._closed = False
         self._new_entries = 0  # of the parse cache, since it was trimmed
 
     @classmethod
@@ -176,6 +180,7 @@ class Store:
         dropped = 0
         while some := await self.write(retention.drop_runs(keep, now)):
             dropped += some
+        await self.write(retention.drop_specs)
         await self.write(retention.drop_events(keep, now))
         before = now - retention.GRACE
         old = await asyncio.to_thread(lambda: list(self.blobs.old(before)))
@@ -185,8 +190,12 @@ class Store:
 
     async def close(self) -> None:
         """Write what is queued, sign this instance off and let go of everything."""
+        if self._closed:
+            return
+        self._closed = True
         try:
-            await self.write(_sign_off)
+            with suppress(RondelError):  # the lock that goes says the same
+                await self.write(_sign_off)
         finally:
             await asyncio.to_thread(self._threads.shutdown)
             for reader in self._readers:
@@ -197,6 +206,13 @@ class Store:
 
 def _settle_in(state_dir: Path, path: Path, kind: str) -> InstanceLock:
     """Make what is missing, one process at a time, and take this instance's lock."""
+    try:
+        return _take_place(state_dir, path, kind)
+    except OSError as error:
+        raise explain_os(error, state_dir) from error
+
+
+def _take_place(state_dir: Path, path: Path, kind: str) -> InstanceLock:
     make_private(state_dir)
     make_private(path.parent)
     creation = FileLock(state_dir / "store.lock")

@@ -1,6 +1,5 @@
 """Who lives, who is gone, and what they left."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -57,6 +56,20 @@ async def store(tmp_path):
     await store.close()
 
 
+async def the_run(store, name):
+    return await store.read(lambda reader: reader.run(name))
+
+
+async def last_event(store, run):
+    return (await store.read(lambda reader: reader.events(run=run)))[-1]
+
+
+def started(program, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
 def leave_work_behind(state_dir):
     done = subprocess.run(
         [sys.executable, "-c", LEAVE, state_dir], stdout=subprocess.PIPE, text=True, check=False
@@ -94,14 +107,13 @@ async def test_a_run_that_was_not_begun_is_pending_again_under_its_id(tmp_path):
     store = await Store.open(tmp_path, clock=FixedClock())
     await store.recover_candidates()
     for name in ("w-claimed", "w-started"):
-        run = await store.read(lambda reader, name=name: reader.run(name))
+        run = await the_run(store, name)
         assert (run.phase, run.instance, run.reason) == (Phase.PENDING, None, "ControllerLost")
-        events = await store.read(lambda reader, name=name: reader.events(run=name))
-        assert events[-1].reason == "RunRequeued"
+        assert (await last_event(store, name)).reason == "RunRequeued"
         claim = ClaimRun(run=name, instance=store.instance, at=NOON)
         start = StartRun(run=name, at=NOON, executor="local")
         assert await store.record(claim, start) == (True, True)
-    waiting = await store.read(lambda reader: reader.run("w-waiting"))
+    waiting = await the_run(store, "w-waiting")
     assert (waiting.phase, waiting.reason) == (Phase.PENDING, "")
     await store.close()
 
@@ -110,7 +122,7 @@ async def test_an_adopted_run_is_taken_over_again_when_its_new_owner_is_lost(tmp
     leave_work_behind(tmp_path)
     first = await Store.open(tmp_path, clock=FixedClock())
     await first.recover_candidates()
-    owner = (await first.read(lambda reader: reader.run("w-begun"))).instance
+    owner = (await the_run(first, "w-begun")).instance
     assert owner == first.instance
     first._lock.release()  # as the kernel does when its process dies
     second = await Store.open(tmp_path, clock=FixedClock())
@@ -138,9 +150,7 @@ async def test_a_run_of_an_instance_nobody_knows_is_taken_over(store):
 
 
 def test_a_second_controller_is_refused_and_told_who_serves(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    holder = started(HOLD, tmp_path)
     with holder:
         assert holder.stdout.readline() == b"held\n"
         with (
@@ -186,15 +196,14 @@ asyncio.run(main())
 
 async def test_processes_that_start_at_once_share_a_new_directory_without_loss(tmp_path):
     state = tmp_path / "new" / "state"
-    crowd = [
-        subprocess.Popen([sys.executable, "-c", OPEN, state, f"p{i}"], stdin=subprocess.PIPE)
-        for i in range(3)
-    ]
+    crowd = [started(OPEN, state, f"p{i}") for i in range(3)]
     for process in crowd:
         process.stdin.write(b"go\n")
         process.stdin.close()
-    codes = await asyncio.gather(*(asyncio.to_thread(process.wait) for process in crowd))
-    assert codes == [0, 0, 0]
+    assert [process.stdout.read() for process in crowd] == [b"", b"", b""]
+    assert [process.wait() for process in crowd] == [0, 0, 0]
+    for process in crowd:
+        process.stdout.close()
     store = await Store.open(state, clock=FixedClock())
     assert len(await store.read(lambda reader: reader.runs())) == 900
     assert len(await store.read(lambda reader: reader.events())) == 900

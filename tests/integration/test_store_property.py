@@ -1,9 +1,11 @@
 """Any order of changes leaves the store as a few lines of plain Python say."""
 
 import asyncio
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,20 +33,22 @@ class Model:
     """Runs and attempts as dictionaries, and the events as a list."""
 
     me: str = "me"
-    runs: dict = field(default_factory=dict)  # id -> [phase, instance]
-    identities: set = field(default_factory=set)
-    attempts: dict = field(default_factory=dict)  # (run, number) -> [phase, log]
-    events: list = field(default_factory=list)
+    runs: dict[str, Any] = field(default_factory=dict)  # id -> [phase, instance]
+    identities: set[str] = field(default_factory=set)
+    attempts: dict[tuple[str, int], Any] = field(
+        default_factory=dict
+    )  # (run, number) -> [phase, log]
+    events: list[tuple[str, str]] = field(default_factory=list)
 
     def apply(self, change) -> bool:
-        applied = getattr(self, type(change).__name__)(change)
-        return applied is not None
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(change).__name__).lower()
+        return getattr(self, name)(change) is not None
 
     def told(self, run, reason):
         self.events.append((run, reason))
         return True
 
-    def CreateRun(self, change):
+    def create_run(self, change):
         run = change.run
         if run.id in self.runs or run.identity in self.identities:
             return None
@@ -52,35 +56,35 @@ class Model:
         self.identities.add(run.identity)
         return self.told(run.id, "RunCreated")
 
-    def ClaimRun(self, change):
+    def claim_run(self, change):
         run = self.runs.get(change.run)
         if run != [Phase.PENDING, None]:
             return None
         run[1] = change.instance
         return self.told(change.run, "RunClaimed")
 
-    def StartRun(self, change):
+    def start_run(self, change):
         run = self.runs.get(change.run)
         if run != [Phase.PENDING, self.me]:
             return None
         run[0] = Phase.RUNNING
         return self.told(change.run, "RunStarted")
 
-    def RequeueRun(self, change):
+    def requeue_run(self, change):
         run = self.runs.get(change.run)
         if run is None or run[0].terminal or run[1] is None:
             return None
         run[:] = [Phase.PENDING, None]
         return self.told(change.run, "RunRequeued")
 
-    def FinishRun(self, change):
+    def finish_run(self, change):
         run = self.runs.get(change.run)
         if run is None or run[0].terminal:
             return None
         run[0] = change.phase
         return self.told(change.run, f"Run{change.phase}")
 
-    def StartAttempt(self, change):
+    def start_attempt(self, change):
         attempt = change.attempt
         key = (attempt.run, attempt.number)
         running = self.runs.get(attempt.run, [None])[0] is Phase.RUNNING
@@ -89,7 +93,7 @@ class Model:
         self.attempts[key] = [Phase.RUNNING, None]
         return self.told(attempt.run, "StepStarted")
 
-    def FinishAttempt(self, change):
+    def finish_attempt(self, change):
         attempt = self.attempts.get((change.attempt.run, change.attempt.number))
         if attempt is None or attempt[0].terminal:
             return None
@@ -98,7 +102,7 @@ class Model:
             self.told(change.attempt.run, "AttemptFinished")
         return True
 
-    def SealLog(self, change):
+    def seal_log(self, change):
         attempt = self.attempts.get((change.run, change.number))
         if attempt is None or attempt[1] == change.log:
             return None

@@ -133,7 +133,7 @@ async def test_active_runs_are_those_not_yet_over(store):
 
 async def test_active_runs_and_a_workflows_runs_are_found_by_an_index(store, tmp_path):
     with Reader.open(tmp_path) as reader:
-        seen = []
+        seen: list[str] = []
         reader._connection.set_trace_callback(seen.append)
         reader.active()
         reader.runs(source="a", workflow="w", limit=5)
