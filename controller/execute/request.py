@@ -38,7 +38,7 @@ class Materials:
             "run": run_scope(self.run),
             "workflow": {"name": self.workflow.name, "labels": self.workflow.labels},
             "inputs": {name: {"digest": one} for name, one in self.run.inputs.items()},
-            "steps": {},
+            "steps": self.scope.get("steps", {}),
         }
 
     def note(self, done: StepRun) -> None:

@@ -13,11 +13,10 @@ from controller.store.rows import (
     clean,
     json_text,
     run_values,
-    source_values,
     step_values,
     time_text,
-    workflow_values,
 )
+from controller.store.status_rows import source_values, workflow_values
 from controller.store.transaction import Transaction
 
 _FAILURES = {Phase.FAILED, Phase.ERROR, Phase.INTERRUPTED}

@@ -15,7 +15,7 @@ from sqlalchemy.sql import ClauseElement
 from controller.errors import UnreachableError
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
-from controller.store import rows
+from controller.store import rows, status_rows
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
@@ -194,7 +194,7 @@ class Reader:
         with self.snapshot():
             answered = self._answered(source=source)
             found = self.fetch(query.order_by(t.workflow.c.source, t.workflow.c.name))
-        return [rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
+        return [status_rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
 
     def workflow(self, source: str, name: str) -> WorkflowStatus | None:
         """Return one workflow, also a retired one."""
@@ -202,7 +202,9 @@ class Reader:
         with self.snapshot():
             answered = self._answered(source=source, workflow=name)
             found = self.fetch(query)
-        return rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
+        return (
+            status_rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
+        )
 
     def _answered(self, **keys: str | None) -> Mapping[tuple[str, str], Answered]:
         found: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
@@ -214,11 +216,11 @@ class Reader:
 
     def sources(self) -> list[SourceStatus]:
         query = select(t.source).order_by(t.source.c.name)
-        return [rows.read_source(row) for row in self.fetch(query)]
+        return [status_rows.read_source(row) for row in self.fetch(query)]
 
     def source(self, name: str) -> SourceStatus | None:
         found = self.fetch(_where(select(t.source), t.source, name=name))
-        return rows.read_source(found[0]) if found else None
+        return status_rows.read_source(found[0]) if found else None
 
     def parsed(self, blobs: Collection[str], version: str) -> dict[str, str]:
         """Return blob -> what `manifest.encode` said of it, for those that are kept."""
@@ -242,10 +244,10 @@ class Reader:
         )
         return str(found[0][0]) if found else None
 
-    def instances(self) -> list[rows.Instance]:
+    def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""
         query = select(t.instance).order_by(t.instance.c.started_at, t.instance.c.id)
-        return [rows.read_instance(row) for row in self.fetch(query)]
+        return [status_rows.read_instance(row) for row in self.fetch(query)]
 
 
 def _where(query: Select[Any], table: Table, **equal: str | None) -> Select[Any]:

@@ -1,20 +1,11 @@
 """Model objects to rows and back, by hand: ten thousand at a time must cost milliseconds."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
-from controller.model.condition import (
-    Condition,
-    Health,
-    SourceStatus,
-    Status,
-    Sync,
-    WorkflowStatus,
-)
 from controller.model.run import Attempt, Event, Phase, Run, Section, StepRun, Trigger
 from controller.model.workflow import Json
 
@@ -24,12 +15,11 @@ Values = dict[str, Any]
 E = TypeVar("E", bound=Enum)
 
 
-def _by_value(kind: type[E]) -> dict[str, E]:
+def by_value(kind: type[E]) -> dict[str, E]:
     return {member.value: member for member in kind}
 
 
-_PHASE, _TRIGGER, _SECTION = _by_value(Phase), _by_value(Trigger), _by_value(Section)
-_STATUS, _SYNC, _HEALTH = _by_value(Status), _by_value(Sync), _by_value(Health)
+PHASE, _TRIGGER, _SECTION = by_value(Phase), by_value(Trigger), by_value(Section)
 
 
 def time_text(moment: datetime) -> str:
@@ -41,14 +31,14 @@ def time_text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
-def _maybe_text(moment: datetime | None) -> str | None:
+def maybe_text(moment: datetime | None) -> str | None:
     return None if moment is None else time_text(moment)
 
 
 read_time = datetime.fromisoformat
 
 
-def _maybe_time(text: str | None) -> datetime | None:
+def maybe_time(text: str | None) -> datetime | None:
     return None if text is None else read_time(text)
 
 
@@ -63,7 +53,7 @@ def _maybe_json(value: Json) -> str | None:
     return None if value is None else json_text(value)
 
 
-def _read_map(text: str) -> dict[str, Json]:
+def read_map(text: str) -> dict[str, Json]:
     return {} if text == "{}" else json.loads(text)
 
 
@@ -90,9 +80,9 @@ def run_values(run: Run, spec: str) -> Values:
         "generation": run.generation,
         "change": run.change,
         "schedule": run.schedule,
-        "scheduled_time": _maybe_text(run.scheduled_time),
+        "scheduled_time": maybe_text(run.scheduled_time),
         "time_zone": run.time_zone,
-        "not_before": _maybe_text(run.not_before),
+        "not_before": maybe_text(run.not_before),
         "params": json_text(run.params),
         "priority": run.priority,
         "fresh": int(run.fresh),
@@ -104,8 +94,8 @@ def run_values(run: Run, spec: str) -> Values:
         "versions": json_text(run.versions),
         "outputs": json_text(run.outputs),
         "created_at": time_text(run.created_at),
-        "started_at": _maybe_text(run.started_at),
-        "finished_at": _maybe_text(run.finished_at),
+        "started_at": maybe_text(run.started_at),
+        "finished_at": maybe_text(run.finished_at),
     }
 
 
@@ -117,7 +107,7 @@ def read_run(row: Row, spec: str = "") -> Run:
         workflow=row[2],
         trigger=_TRIGGER[row[3]],
         identity=row[4],
-        phase=_PHASE[row[5]],
+        phase=PHASE[row[5]],
         reason=row[6],
         message=row[7],
         revision=row[8],
@@ -125,22 +115,22 @@ def read_run(row: Row, spec: str = "") -> Run:
         generation=row[10],
         change=row[11],
         schedule=row[12],
-        scheduled_time=_maybe_time(row[13]),
+        scheduled_time=maybe_time(row[13]),
         time_zone=row[14],
-        not_before=_maybe_time(row[15]),
-        params=_read_map(row[16]),
+        not_before=maybe_time(row[15]),
+        params=read_map(row[16]),
         priority=row[17],
         fresh=bool(row[18]),
         rerun_of=row[19],
         executor=row[20],
         instance=row[21],
         spec=spec,
-        inputs=_read_map(row[23]),
-        versions=_read_map(row[24]),
-        outputs=_read_map(row[25]),
+        inputs=read_map(row[23]),
+        versions=read_map(row[24]),
+        outputs=read_map(row[25]),
         created_at=read_time(row[26]),
-        started_at=_maybe_time(row[27]),
-        finished_at=_maybe_time(row[28]),
+        started_at=maybe_time(row[27]),
+        finished_at=maybe_time(row[28]),
     )
 
 
@@ -160,8 +150,8 @@ def step_values(step: StepRun) -> Values:
         "outputs": json_text(step.outputs),
         "artifacts": json_text(step.artifacts),
         "error": clean(step.error),
-        "started_at": _maybe_text(step.started_at),
-        "finished_at": _maybe_text(step.finished_at),
+        "started_at": maybe_text(step.started_at),
+        "finished_at": maybe_text(step.finished_at),
     }
 
 
@@ -173,16 +163,16 @@ def read_step(row: Row) -> StepRun:
         section=_SECTION[row[3]],
         position=row[4],
         matrix=None if row[5] is None else json.loads(row[5]),
-        phase=_PHASE[row[6]],
+        phase=PHASE[row[6]],
         reason=row[7],
         exit_code=row[8],
         attempts=row[9],
         cached=bool(row[10]),
-        outputs=_read_map(row[11]),
-        artifacts=_read_map(row[12]),
+        outputs=read_map(row[11]),
+        artifacts=read_map(row[12]),
         error=row[13],
-        started_at=_maybe_time(row[14]),
-        finished_at=_maybe_time(row[15]),
+        started_at=maybe_time(row[14]),
+        finished_at=maybe_time(row[15]),
     )
 
 
@@ -200,7 +190,7 @@ def attempt_values(attempt: Attempt) -> Values:
         "log": attempt.log,
         "log_truncated": int(attempt.log_truncated),
         "started_at": time_text(attempt.started_at),
-        "finished_at": _maybe_text(attempt.finished_at),
+        "finished_at": maybe_text(attempt.finished_at),
     }
 
 
@@ -211,14 +201,14 @@ def read_attempt(row: Row) -> Attempt:
         index=row[2],
         number=row[3],
         nonce=row[4],
-        phase=_PHASE[row[5]],
+        phase=PHASE[row[5]],
         reason=row[6],
         exit_code=row[7],
         error=row[8],
         log=row[9],
         log_truncated=bool(row[10]),
         started_at=read_time(row[11]),
-        finished_at=_maybe_time(row[12]),
+        finished_at=maybe_time(row[12]),
     )
 
 
@@ -246,154 +236,5 @@ def read_event(row: Row) -> Event:
         run=row[5],
         step=row[6],
         message=row[7],
-        data=_read_map(row[8]),
+        data=read_map(row[8]),
     )
-
-
-def conditions_text(conditions: Iterable[Condition]) -> str:
-    return json.dumps(
-        [
-            [
-                one.type,
-                one.status.value,
-                one.reason,
-                one.message,
-                time_text(one.last_transition_time),
-                one.observed_generation,
-            ]
-            for one in conditions
-        ],
-        separators=(",", ":"),
-    )
-
-
-def read_conditions(text: str) -> tuple[Condition, ...]:
-    return tuple(
-        Condition(
-            type=type_,
-            status=_STATUS[status],
-            reason=reason,
-            message=message,
-            last_transition_time=read_time(at),
-            observed_generation=generation,
-        )
-        for type_, status, reason, message, at, generation in json.loads(text)
-    )
-
-
-def workflow_values(status: WorkflowStatus) -> Values:
-    """Return the columns that `PutWorkflow` replaces: neither `answered` nor the last_* ones."""
-    override = status.suspend_override
-    return {
-        "source": status.source,
-        "name": status.name,
-        "file": clean(status.file),
-        "generation": status.generation,
-        "observed_generation": status.observed_generation,
-        "change": status.change,
-        "spec_digest": status.spec_digest,
-        "inputs": json_text(status.inputs),
-        "revision": status.revision,
-        "suspended": int(status.suspended),
-        "suspend_override": None if override is None else int(override),
-        "retired": int(status.retired),
-        "valid": int(status.valid),
-        "conditions": conditions_text(status.conditions),
-        "sync": status.sync.value,
-        "health": status.health.value,
-        "blob": status.blob,
-        "document": status.document,
-        "answered_change": status.answered_change,
-    }
-
-
-def read_workflow(row: Row, answered: Mapping[str, datetime]) -> WorkflowStatus:
-    return WorkflowStatus(
-        source=row[0],
-        name=row[1],
-        file=row[2],
-        generation=row[3],
-        observed_generation=row[4],
-        change=row[5],
-        spec_digest=row[6],
-        inputs=_read_map(row[7]),
-        revision=row[8],
-        suspended=bool(row[9]),
-        suspend_override=None if row[10] is None else bool(row[10]),
-        retired=bool(row[11]),
-        valid=bool(row[12]),
-        conditions=read_conditions(row[13]),
-        sync=_SYNC[row[14]],
-        health=_HEALTH[row[15]],
-        last_run=row[16],
-        last_phase=None if row[17] is None else _PHASE[row[17]],
-        last_success_at=_maybe_time(row[18]),
-        last_failure_at=_maybe_time(row[19]),
-        blob=row[20],
-        document=row[21],
-        answered_change=row[22],
-        answered=answered,
-    )
-
-
-def source_values(status: SourceStatus) -> Values:
-    return {
-        "name": status.name,
-        "kind": status.kind,
-        "location": clean(status.location),
-        "ref": status.ref,
-        "generation": status.generation,
-        "observed_generation": status.observed_generation,
-        "last_attempted_revision": status.last_attempted_revision,
-        "last_applied_revision": status.last_applied_revision,
-        "suspended": int(status.suspended),
-        "conditions": conditions_text(status.conditions),
-        "sync": status.sync.value,
-        "health": status.health.value,
-        "workflows": status.workflows,
-        "last_success_at": _maybe_text(status.last_success_at),
-    }
-
-
-def read_source(row: Row) -> SourceStatus:
-    return SourceStatus(
-        name=row[0],
-        kind=row[1],
-        location=row[2],
-        ref=row[3],
-        generation=row[4],
-        observed_generation=row[5],
-        last_attempted_revision=row[6],
-        last_applied_revision=row[7],
-        suspended=bool(row[8]),
-        conditions=read_conditions(row[9]),
-        sync=_SYNC[row[10]],
-        health=_HEALTH[row[11]],
-        workflows=row[12],
-        last_success_at=_maybe_time(row[13]),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """A process that runs work: a daemon, an `exec`, a program that uses the Python API."""
-
-    id: str
-    kind: str  # serve, exec, api
-    pid: int
-    host: str
-    started_at: datetime
-
-
-def instance_values(instance: Instance) -> Values:
-    return {
-        "id": instance.id,
-        "kind": instance.kind,
-        "pid": instance.pid,
-        "host": clean(instance.host),
-        "started_at": time_text(instance.started_at),
-    }
-
-
-def read_instance(row: Row) -> Instance:
-    return Instance(id=row[0], kind=row[1], pid=row[2], host=row[3], started_at=read_time(row[4]))

@@ -30,9 +30,9 @@ from controller.store.place import database_path
 from controller.store.reader import Reader
 from controller.store.recovery import Candidate
 from controller.store.retention import Keep
-from controller.store.rows import Instance, instance_values
 from controller.store.schema import prepare
 from controller.store.statements import Statements
+from controller.store.status_rows import Instance, instance_values
 from controller.store.transaction import Context, Transaction
 from controller.store.writer import Call, Writer
 
