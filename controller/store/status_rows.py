@@ -1,0 +1,179 @@
+"""What is observed of workflows, sources and instances, to rows and back."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.model.condition import (
+    Condition,
+    Health,
+    SourceStatus,
+    Status,
+    Sync,
+    WorkflowStatus,
+)
+from controller.store.rows import (
+    PHASE,
+    Row,
+    Values,
+    by_value,
+    clean,
+    json_text,
+    maybe_text,
+    maybe_time,
+    read_map,
+    read_time,
+    time_text,
+)
+
+_STATUS, _SYNC, _HEALTH = by_value(Status), by_value(Sync), by_value(Health)
+
+
+def conditions_text(conditions: Iterable[Condition]) -> str:
+    return json.dumps(
+        [
+            [
+                one.type,
+                one.status.value,
+                one.reason,
+                one.message,
+                time_text(one.last_transition_time),
+                one.observed_generation,
+            ]
+            for one in conditions
+        ],
+        separators=(",", ":"),
+    )
+
+
+def read_conditions(text: str) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(
+            type=type_,
+            status=_STATUS[status],
+            reason=reason,
+            message=message,
+            last_transition_time=read_time(at),
+            observed_generation=generation,
+        )
+        for type_, status, reason, message, at, generation in json.loads(text)
+    )
+
+
+def workflow_values(status: WorkflowStatus) -> Values:
+    """Return the columns that `PutWorkflow` replaces: neither `answered` nor the last_* ones."""
+    override = status.suspend_override
+    return {
+        "source": status.source,
+        "name": status.name,
+        "file": clean(status.file),
+        "generation": status.generation,
+        "observed_generation": status.observed_generation,
+        "change": status.change,
+        "spec_digest": status.spec_digest,
+        "inputs": json_text(status.inputs),
+        "revision": status.revision,
+        "suspended": int(status.suspended),
+        "suspend_override": None if override is None else int(override),
+        "retired": int(status.retired),
+        "valid": int(status.valid),
+        "conditions": conditions_text(status.conditions),
+        "sync": status.sync.value,
+        "health": status.health.value,
+        "blob": status.blob,
+        "document": status.document,
+        "answered_change": status.answered_change,
+    }
+
+
+def read_workflow(row: Row, answered: Mapping[str, datetime]) -> WorkflowStatus:
+    return WorkflowStatus(
+        source=row[0],
+        name=row[1],
+        file=row[2],
+        generation=row[3],
+        observed_generation=row[4],
+        change=row[5],
+        spec_digest=row[6],
+        inputs=read_map(row[7]),
+        revision=row[8],
+        suspended=bool(row[9]),
+        suspend_override=None if row[10] is None else bool(row[10]),
+        retired=bool(row[11]),
+        valid=bool(row[12]),
+        conditions=read_conditions(row[13]),
+        sync=_SYNC[row[14]],
+        health=_HEALTH[row[15]],
+        last_run=row[16],
+        last_phase=None if row[17] is None else PHASE[row[17]],
+        last_success_at=maybe_time(row[18]),
+        last_failure_at=maybe_time(row[19]),
+        blob=row[20],
+        document=row[21],
+        answered_change=row[22],
+        answered=answered,
+    )
+
+
+def source_values(status: SourceStatus) -> Values:
+    return {
+        "name": status.name,
+        "kind": status.kind,
+        "location": clean(status.location),
+        "ref": status.ref,
+        "generation": status.generation,
+        "observed_generation": status.observed_generation,
+        "last_attempted_revision": status.last_attempted_revision,
+        "last_applied_revision": status.last_applied_revision,
+        "suspended": int(status.suspended),
+        "conditions": conditions_text(status.conditions),
+        "sync": status.sync.value,
+        "health": status.health.value,
+        "workflows": status.workflows,
+        "last_success_at": maybe_text(status.last_success_at),
+    }
+
+
+def read_source(row: Row) -> SourceStatus:
+    return SourceStatus(
+        name=row[0],
+        kind=row[1],
+        location=row[2],
+        ref=row[3],
+        generation=row[4],
+        observed_generation=row[5],
+        last_attempted_revision=row[6],
+        last_applied_revision=row[7],
+        suspended=bool(row[8]),
+        conditions=read_conditions(row[9]),
+        sync=_SYNC[row[10]],
+        health=_HEALTH[row[11]],
+        workflows=row[12],
+        last_success_at=maybe_time(row[13]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A process that runs work: a daemon, an `exec`, a program that uses the Python API."""
+
+    id: str
+    kind: str  # serve, exec, api
+    pid: int
+    host: str
+    started_at: datetime
+
+
+def instance_values(instance: Instance) -> Values:
+    return {
+        "id": instance.id,
+        "kind": instance.kind,
+        "pid": instance.pid,
+        "host": clean(instance.host),
+        "started_at": time_text(instance.started_at),
+    }
+
+
+def read_instance(row: Row) -> Instance:
+    return Instance(id=row[0], kind=row[1], pid=row[2], host=row[3], started_at=read_time(row[4]))
