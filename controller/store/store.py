@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from controller.clock import Clock
-from controller.errors import RondelError
+from controller.errors import RondelError, TransientError
 from controller.model.changes import Change
 from controller.store import parse_cache, recovery, retention
 from controller.store.apply import apply
@@ -121,6 +121,8 @@ class Store:
 
     async def read(self, look: Callable[[Reader], T]) -> T:
         """Return what `look` returns; it runs in a reader's thread and sees one moment."""
+        if self._closed:
+            raise TransientError("the store is closed", reason="StoreUnavailable")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._look, look)
 

@@ -138,6 +138,8 @@ async def test_a_store_that_was_closed_says_so(tmp_path):
     await store.close()
     with pytest.raises(TransientError, match="closed"):
         await store.record(create())
+    with pytest.raises(TransientError, match="closed"):
+        await store.read(lambda reader: reader.runs())
 
 
 async def test_closing_twice_is_closing_once(tmp_path):
