@@ -3,13 +3,17 @@
 When the minute or hour field begins with `*`, a schedule follows real time: slots inside a gap
 don't occur, slots in an overlap occur twice. Otherwise a slot inside a gap runs once at the first
 instant after it, and one in an overlap runs the first time only.
+
+cronsim walks the plain calendar; what a change of the clock does to it is decided here, because
+its own walk over real time loses minutes where a clock changes by half an hour or at midnight.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice, takewhile
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
@@ -17,6 +21,7 @@ from controller.manifest import cron
 from controller.model.source import Declaration
 from controller.model.workflow import CatchUp, Schedule
 from controller.reconcile.retry import fraction
+from controller.reconcile.zone import SECOND, first_change, first_instant, offset_at, wall_at
 
 
 class Due(NamedTuple):
@@ -26,50 +31,80 @@ class Due(NamedTuple):
     missed: datetime | None
 
 
-MINUTE = timedelta(minutes=1)
 DEFAULT_DEADLINE = timedelta(minutes=5)
-LOOK_BACKS = (timedelta(hours=1), timedelta(days=1), timedelta(days=35), timedelta(days=400))
+PLENTY = 4  # so many times what is wanted are still read one by one
+ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a day of the plain calendar has no zone
+
+
+class Text(NamedTuple):
+    """Cron text, read once for every schedule that is written alike."""
+
+    calendar: CronSim  # copied, never moved
+    seconds: tuple[int, ...]
+    real_time: bool  # the minute or hour field begins with `*`
 
 
 @lru_cache(maxsize=4096)
-def read(text: str) -> cron.CronText:
-    return cron.parse(text)
-
-
-@lru_cache(maxsize=512)
-def zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
+def read(text: str) -> Text:
+    parsed = cron.parse(text)
+    minute, hour, *_ = parsed.fields.split()
+    real_time = minute.startswith("*") or hour.startswith("*")
+    return Text(CronSim(parsed.fields, ANY_DAY), parsed.seconds, real_time)
 
 
 def slots(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Yield the schedule's slots strictly after `after`, in UTC; ends when none follows in years.
+    """Yield the schedule's slots strictly after `after`, in UTC.
+
+    It ends when cronsim sees no match for 50 years: nothing looks ahead without a bound.
 
     Raises:
         ValueError: cron text that `manifest` would have refused.
     """
-    text = read(schedule.cron)
-    if text.seconds == (0,):
-        return minutes(text.fields, schedule.time_zone, after)
-    return with_seconds(text, schedule.time_zone, after)
+    text, after = read(schedule.cron), after.astimezone(UTC)
+    follow = real_time if text.real_time else fixed_time
+    return follow(text, schedule.time_zone, after)
 
 
-def minutes(fields: str, time_zone: str, after: datetime) -> Iterator[datetime]:
-    """Yield whole-minute slots. cronsim follows the rule above and gives up after 50 years."""
+def real_time(text: Text, zone: str, after: datetime) -> Iterator[datetime]:
+    """Each stretch of time between two changes of the clock has a calendar of its own."""
+    begin: datetime | None = after
+    wall = wall_at(zone, after)
+    while begin is not None:
+        offset, stretch, begin = offset_at(zone, begin), begin, None
+        for match in matches(text, wall):
+            slot = (match - offset).replace(tzinfo=UTC)
+            begin = first_change(zone, stretch, slot)
+            if begin is not None:
+                wall = wall_at(zone, begin) - SECOND  # the change's own instant may match
+                break
+            yield slot
+
+
+def fixed_time(text: Text, zone: str, after: datetime) -> Iterator[datetime]:
     last = after
-    for local in CronSim(fields, after.astimezone(zone(time_zone))):
-        slot = local.astimezone(UTC)
-        if slot > last:  # an overlap may repeat a wall time, never an instant
+    for match in matches(text, wall_at(zone, after)):
+        slot = first_instant(zone, match)
+        if slot > last:  # several inside a gap become one; a repeated wall time has had its turn
             last = slot
             yield slot
 
 
-def with_seconds(text: cron.CronText, time_zone: str, after: datetime) -> Iterator[datetime]:
-    begin = after - MINUTE  # the minute that `after` is in may have seconds left
-    for minute in minutes(text.fields, time_zone, begin):
+def matches(text: Text, wall: datetime) -> Iterator[datetime]:
+    """Yield what matches strictly after `wall`, on a calendar without zone or changes."""
+    if text.seconds == (0,):
+        yield from from_wall(text.calendar, wall)
+        return
+    this_minute = wall.replace(second=0)  # may have seconds left
+    for minute in from_wall(text.calendar, this_minute - SECOND):
         for second in text.seconds:
-            slot = minute + timedelta(seconds=second)
-            if slot > after:
-                yield slot
+            if (match := minute.replace(second=second)) > wall:
+                yield match
+
+
+def from_wall(calendar: CronSim, wall: datetime) -> Iterator[datetime]:
+    walk = copy(calendar)
+    walk.dt = wall.replace(microsecond=0)
+    yield from walk
 
 
 def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
@@ -78,54 +113,72 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
 
 
 def newest_due(schedule: Schedule, answered: datetime, now: datetime) -> datetime | None:
-    """Return the newest slot in `(answered, now]`; None when there is none.
+    """Return the newest slot in `(answered, now]`; None when there is none."""
+    return next(iter(recent(schedule, answered, now, 1)), None)
 
-    It looks back in growing steps, so that a year of minutes is never enumerated.
+
+def recent(
+    schedule: Schedule, answered: datetime, now: datetime, most: int
+) -> tuple[datetime, ...]:
+    """Return the newest `most` slots in `(answered, now]`, oldest first.
+
+    The past is searched, never enumerated: a year of seconds costs some fifty look-ups.
     """
-    for span in (*LOOK_BACKS, now - answered):
-        begin = max(answered, now - span)
-        newest = None
-        for slot in slots(schedule, begin):
-            if slot > now:
-                break
-            newest = slot
-        if newest is not None or begin == answered:
-            return newest
-    return None
+    few = upto(schedule, answered, now, most * PLENTY)
+    if len(few) < most * PLENTY:
+        return few[-most:]
+    low, high, step = answered, now, SECOND
+    while now - step > answered:  # from now backwards, in growing steps
+        if len(upto(schedule, now - step, now, most)) == most:
+            low = now - step
+            break
+        high, step = now - step, step * 2
+    few = upto(schedule, low, now, most * PLENTY)
+    if len(few) < most * PLENTY:
+        return few[-most:]
+    return bisected(schedule, (low, high), now, most)
+
+
+def bisected(
+    schedule: Schedule, between: tuple[datetime, datetime], now: datetime, most: int
+) -> tuple[datetime, ...]:
+    """Find the newest `most` slots; at least so many follow the first moment, fewer the second."""
+    low, high = between
+    while high - low > SECOND:  # slots are whole seconds: one second holds one
+        middle = low + (high - low) / 2
+        if len(upto(schedule, middle, now, most)) == most:
+            low = middle
+        else:
+            high = middle
+    return upto(schedule, low, now, most + 1)[-most:]
+
+
+def upto(schedule: Schedule, after: datetime, now: datetime, most: int) -> tuple[datetime, ...]:
+    """Return the first slots in `(after, now]`, at most so many."""
+    coming = takewhile(lambda slot: slot <= now, slots(schedule, after))
+    return tuple(islice(coming, most))
 
 
 def due(declaration: Declaration, schedule: Schedule, answered: datetime, now: datetime) -> Due:
-    """Return the slots in `(answered, now]` that start now, and the newest that came too late."""
-    earliest = max(answered, now - deadline) if (deadline := deadline_of(declaration)) else answered
+    """Return the slots in `(answered, now]` that start now, and the newest that came too late.
+
+    Lateness counts from slot + jitter. With `catchUp: All` the newest `maxCatchUp` start, else
+    the newest one alone.
+    """
+    deadline = deadline_of(declaration)
+    all_of_them = declaration.catch_up is CatchUp.ALL
     newest = newest_due(schedule, answered, now)
     if newest is None:
         return Due((), None)
-    if deadline is not None and judged(declaration, schedule, newest) < now - deadline:
+    if deadline is None:
+        in_time = recent(schedule, answered, now, declaration.max_catch_up if all_of_them else 1)
+        return Due(in_time, None)
+    begin = max(answered, now - deadline - schedule.jitter - SECOND)
+    found = recent(schedule, begin, now, declaration.max_catch_up)
+    in_time = tuple(slot for slot in found if judged(declaration, schedule, slot) >= now - deadline)
+    if not in_time:
         return Due((), newest)
-    if declaration.catch_up is CatchUp.ALL:
-        start = earliest - schedule.jitter if deadline else answered
-        return Due(backlog(schedule, max(start, answered), now, declaration.max_catch_up), None)
-    return Due((newest,), None)
-
-
-def backlog(
-    schedule: Schedule, answered: datetime, now: datetime, most: int
-) -> tuple[datetime, ...]:
-    """Return the newest `most` slots in `(answered, now]`, oldest first, however many there are."""
-    found: tuple[datetime, ...] = ()
-    for span in (*LOOK_BACKS, now - answered):
-        begin = max(answered, now - span)
-        found = tuple(upto(schedule, begin, now))[-most:]
-        if len(found) >= most or begin == answered:
-            break
-    return found
-
-
-def upto(schedule: Schedule, after: datetime, now: datetime) -> Iterator[datetime]:
-    for slot in slots(schedule, after):
-        if slot > now:
-            return
-        yield slot
+    return Due(in_time if all_of_them else in_time[-1:], None)
 
 
 def deadline_of(declaration: Declaration) -> timedelta | None:
