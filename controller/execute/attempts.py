@@ -1,21 +1,24 @@
 """One step from its first attempt to its end: attempts, retries, timeouts, results."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from controller import ids
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
 from controller.execute import results
 from controller.execute.logs import LogSegment
-from controller.execute.ports import AttemptRequest, Blobs, Ledger, Outcome, Session, Verdict
+from controller.execute.ports import Blobs, Ledger, Outcome, Session, Verdict
 from controller.execute.request import Materials
 from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
 from controller.model.run import Attempt, Phase, StepRun
 from controller.model.settings import InfrastructureRetry
-from controller.model.workflow import Step
+from controller.model.workflow import Json, Step
 from controller.reconcile.retry import Ending, again, delay
 
 
@@ -36,7 +39,8 @@ class Ended:
     error: str = ""
     exit_code: int | None = None
     transient: bool = False
-    outcome: Outcome | None = None
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest
 
 
 class Interruption:
@@ -78,7 +82,28 @@ class StepAttempts:
         self._infrastructure = 0  # retries spent on what the step is not to blame for
         self._own = 0  # attempts that count against the step's own limit
         self._began: datetime | None = None
+        self._task: asyncio.Task[Any] | None = None  # set while it may be cancelled
+        self.name = step.name
         self.first = self._next_attempt()
+
+    def interrupt(self) -> None:
+        """End what is going on, if it may be ended: a record or a blob being written may not.
+
+        The interruption's words are set before; everything else looks at them by itself.
+        """
+        if self._task is not None:
+            self._task.cancel()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Here `interrupt` cancels: a process runs, or the next attempt is awaited."""
+        if self._interruption.phase is not None:
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._task = None
 
     def start_change(self, attempt: Attempt) -> StartAttempt:
         return StartAttempt(attempt=attempt)
@@ -110,12 +135,15 @@ class StepAttempts:
             finish = self._finish(attempt, ended)
             wait = None if self._interruption.phase else self._wait(attempt, ended)
             if wait is None:
-                return await self._done(ended, finish)
+                return self._done(ended, finish)
             await self._shop.ledger.record(finish)
             try:
-                await asyncio.sleep(wait.total_seconds())
+                with self.interruptible():
+                    await asyncio.sleep(wait.total_seconds())
             except asyncio.CancelledError:
-                return await self._done(self._interrupted(), None)
+                if self._interruption.phase is None:
+                    raise
+                return self._done(self._interrupted(), None)
             attempt = self._next_attempt()
             await self._shop.ledger.record(self.start_change(attempt))
 
@@ -134,7 +162,7 @@ class StepAttempts:
             segment.note(str(error))
             return Ended(Phase.ERROR, error.reason, str(error), transient=True)
         except Exception as error:  # noqa: BLE001 - a defect fails this step, never the daemon
-            segment.note(f"internal error: {error!r}")
+            segment.note(f"internal error:\n{traceback.format_exc()}")
             return Ended(Phase.ERROR, "InternalError", repr(error))
         finally:
             segment.close()
@@ -145,10 +173,13 @@ class StepAttempts:
         request = await self._shop.materials.request(
             step, number=attempt.number, nonce=attempt.nonce
         )
+        if request.collect:
+            request.staging.mkdir(parents=True)
         session = self._shop.session()
         try:
-            async with asyncio.timeout(seconds(step.timeout)) as limit:
-                outcome = await session.attempt(request, segment)
+            with self.interruptible():
+                async with asyncio.timeout(seconds(step.timeout)) as limit:
+                    outcome = await session.attempt(request, segment)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -157,7 +188,7 @@ class StepAttempts:
         if outcome.verdict is not Verdict.COMPLETED:
             segment.note(f"{outcome.reason}: {outcome.error}")
             return await self._not_completed(session, outcome)
-        return self._completed(step, request, outcome)
+        return await self._completed(step, outcome)
 
     async def _not_completed(self, session: Session, outcome: Outcome) -> Ended:
         transient = outcome.verdict is Verdict.TRANSIENT or self._shop.is_transient(outcome.error)
@@ -165,27 +196,27 @@ class StepAttempts:
             await self._shop.renew(session)
         return Ended(Phase.ERROR, outcome.reason, outcome.error, transient=transient)
 
-    def _completed(self, step: Step, request: AttemptRequest, outcome: Outcome) -> Ended:
-        del request
-        code = outcome.exit_code
+    async def _completed(self, step: Step, outcome: Outcome) -> Ended:
+        """Judge a process that has ended by itself; keep what it wrote, also when it failed."""
+        code, found = outcome.exit_code, outcome.collected
+        artifacts = {
+            one.name: await self._shop.blobs.put_path(found[one.path])
+            for one in step.artifacts
+            if one.path in found
+        }
+        outputs, problem = results.read_outputs(step, found)
         if code not in step.success_exit_codes:
-            return Ended(Phase.FAILED, "ExitCode", f"exit code {code}", code, outcome=outcome)
-        missing = next(
-            (
-                one
-                for one in step.artifacts
-                if results.artifact_key(one.name) not in outcome.collected
-            ),
-            None,
+            problem = results.OutputError("ExitCode", f"exit code {code}")
+        elif problem is None:
+            problem = results.missing_artifact(step, found)
+        return Ended(
+            phase=Phase.SUCCEEDED if problem is None else Phase.FAILED,
+            reason="" if problem is None else problem.reason,
+            error="" if problem is None else str(problem),
+            exit_code=code,
+            outputs=outputs,
+            artifacts=artifacts,
         )
-        if missing is not None:
-            problem = f"artifact {missing.name!r}: nothing at {missing.path}"
-            return Ended(Phase.FAILED, "OutputMissing", problem, code, outcome=outcome)
-        try:
-            results.read_outputs(step, outcome.collected)
-        except results.OutputError as error:
-            return Ended(Phase.FAILED, error.reason, str(error), code, outcome=outcome)
-        return Ended(Phase.SUCCEEDED, exit_code=code, outcome=outcome)
 
     def _interrupted(self) -> Ended:
         phase = self._interruption.phase or Phase.CANCELLED
@@ -220,7 +251,7 @@ class StepAttempts:
             )
         )
 
-    async def _done(self, ended: Ended, finish: FinishAttempt | None) -> Done:
+    def _done(self, ended: Ended, finish: FinishAttempt | None) -> Done:
         now = self._shop.clock.now()
         row = replace(
             self._row,
@@ -228,28 +259,12 @@ class StepAttempts:
             reason=ended.reason,
             exit_code=ended.exit_code,
             error=ended.error,
+            outputs=ended.outputs,
+            artifacts=ended.artifacts,
             finished_at=now,
         )
-        if ended.outcome is not None:
-            row = await self._with_results(row, ended.outcome)
         put = PutStep(step=row, at=now)
         return Done(row, (put,) if finish is None else (finish, put))
-
-    async def _with_results(self, row: StepRun, outcome: Outcome) -> StepRun:
-        """Keep what the step wrote; also of a failed step, as far as it can be read."""
-        step = self._step
-        outputs = results.written_outputs(step, outcome.collected) if step.outputs else {}
-        if row.phase is Phase.SUCCEEDED and step.outputs:
-            outputs = results.read_outputs(step, outcome.collected)
-        artifacts = {}
-        try:
-            for one in step.artifacts:
-                path = outcome.collected.get(results.artifact_key(one.name))
-                if path is not None:
-                    artifacts[one.name] = await self._shop.blobs.put_path(path)
-        except (StalledError, TransientError) as error:
-            return replace(row, phase=Phase.ERROR, reason=error.reason, error=str(error))
-        return replace(row, outputs=outputs, artifacts=artifacts)
 
 
 def seconds(duration: timedelta | None) -> float | None:

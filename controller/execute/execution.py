@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from controller import digest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
@@ -19,16 +18,19 @@ from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets, S
 from controller.execute.request import Materials
 from controller.execute.rules import Verdict
 from controller.execute.scrub import Scrubber
+from controller.execute.sealing import Sealer
+from controller.execute.sections import hook_for, hooks_of, rows_of, sections
 from controller.execute.slots import Slots
 from controller.execute.walk import Walk
 from controller.manifest.evaluate import condition
 from controller.manifest.expression import render
-from controller.model.changes import FinishRun, RequeueRun, SealLog, StartRun
-from controller.model.run import Attempt, Phase, Run, Section, StepRun
+from controller.model.changes import FinishRun, PutStep, RequeueRun, StartRun
+from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Step, Workflow
 from controller.reconcile.retry import delay
 
+HEARD_SECONDS = 0.02  # until a cancelled attempt has begun to end its processes
 CLOSE_SECONDS = 30.0  # for a session's own goodbye
 
 LineTold = Callable[[str, str, int, str | None, str], None]
@@ -73,7 +75,8 @@ class Execution:
         self._session: Session | None = None
         self._renewing = asyncio.Lock()
         self._scrubber = Scrubber(())
-        self._sealing: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._ledger = Sealer(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
             run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
@@ -90,6 +93,11 @@ class Execution:
             self._preparing.cancel()
         if self._walk is not None and (now or self._walk_interruptible):
             self._walk.interrupt(Phase.CANCELLED, verdict.reason)
+            if now:  # a second word, once the first was heard, is that there is no more grace
+                asyncio.get_running_loop().call_later(HEARD_SECONDS, self._hurry, self._walk)
+
+    def _hurry(self, walk: Walk) -> None:
+        walk.interrupt(Phase.CANCELLED, "")
 
     # The run's life.
 
@@ -174,7 +182,7 @@ class Execution:
         planned = dict(self.run.inputs)
         if planned and planned != digests:
             moved = sorted(name for name in digests if planned.get(name) != digests[name])
-            await self._house.ledger.record(
+            await self._ledger.record(
                 RequeueRun(
                     run=self.run.id,
                     reason="SourceChanged",
@@ -189,7 +197,8 @@ class Execution:
 
     async def _start(self) -> None:
         assert self._session is not None  # noqa: S101 - `_prepare` has opened it
-        await self._house.ledger.record(
+        self._started = True
+        await self._ledger.record(
             StartRun(
                 run=self.run.id,
                 at=self._house.clock.now(),
@@ -269,7 +278,7 @@ class Execution:
 
     def _shop(self) -> Shop:
         return Shop(
-            ledger=self._house.ledger,
+            ledger=self._ledger,
             blobs=self._house.blobs,
             clock=self._house.clock,
             materials=self._materials,
@@ -317,30 +326,25 @@ class Execution:
         )
 
     def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
-        """Keep the log as a blob, while the next step runs already."""
-        if not segment.path.exists():
-            return
-        task = asyncio.create_task(
-            seal(self._house, segment.path, attempt, truncated=segment.truncated)
-        )
-        self._sealing.add(task)
-        task.add_done_callback(self._sealing.discard)
+        self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
 
     # The end.
 
     async def _finish(self, verdict: Verdict) -> Phase:
-        if self._sealing:
-            await asyncio.wait(self._sealing)
+        await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
-        await self._house.ledger.record(
+        now = self._house.clock.now()
+        never = () if self._started else self._rows.values()  # it ended before its first step
+        await self._ledger.record(
+            *(PutStep(step=never_started(row, now), at=now) for row in never),
             FinishRun(
                 run=self.run.id,
                 phase=verdict.phase,
                 reason=verdict.reason,
                 message=self._scrubber.scrub(verdict.message.encode()).decode("utf-8", "replace"),
                 outputs=outputs,
-                at=self._house.clock.now(),
-            )
+                at=now,
+            ),
         )
         return verdict.phase
 
@@ -366,6 +370,7 @@ class Execution:
         `rows` are the run's steps with everything that ran settled already.
         """
         self._ended = verdict
+        self._started = True
         self._materials.begin()
         for row in rows:
             self._rows[row.name] = row
@@ -387,58 +392,8 @@ class Execution:
         return verdict.phase
 
 
-def sections(workflow: Workflow) -> list[tuple[Section, Step]]:
-    """Return every step with where it stands, in the order of the manifest."""
-    return [
-        *((Section.STEPS, step) for step in workflow.steps),
-        *((section, step) for section, steps in hooks_of(workflow) for step in steps),
-        *((Section.FINALLY, step) for step in workflow.finally_),
-    ]
-
-
-def hooks_of(workflow: Workflow) -> list[tuple[Section, tuple[Step, ...]]]:
-    return [
-        (Section.ON_SUCCESS, workflow.on_success),
-        (Section.ON_FAILURE, workflow.on_failure),
-        (Section.ON_CANCEL, workflow.on_cancel),
-    ]
-
-
-def hook_for(phase: Phase) -> Section:
-    match phase:
-        case Phase.SUCCEEDED:
-            return Section.ON_SUCCESS
-        case Phase.CANCELLED:
-            return Section.ON_CANCEL
-        case _:
-            return Section.ON_FAILURE
-
-
-def rows_of(run: str, workflow: Workflow) -> dict[str, StepRun]:
-    return {
-        step.name: StepRun(run=run, name=step.name, section=section, position=position)
-        for position, (section, step) in enumerate(sections(workflow))
-    }
-
-
-async def seal(house: House, path: Path, attempt: Attempt, *, truncated: bool) -> None:
-    """Keep a segment as a blob and remove it; until the row says so, the segment stays."""
-    size = path.stat().st_size  # noqa: ASYNC240 - a microsecond of a local file
-    name = await house.blobs.put_path(path)
-    await house.ledger.record(
-        SealLog(
-            run=attempt.run,
-            step=attempt.step,
-            index=attempt.index,
-            number=attempt.number,
-            log=name,
-            size=size,
-            truncated=truncated,
-        )
-    )
-    path.unlink(missing_ok=True)  # noqa: ASYNC240 - as above
-    with suppress(OSError):  # other attempts of the run have theirs here
-        path.parent.rmdir()
+def never_started(row: StepRun, at: datetime) -> StepRun:
+    return replace(row, phase=Phase.SKIPPED, reason=rules.RUN_ENDED, finished_at=at)
 
 
 async def close(session: Session) -> None:
@@ -452,6 +407,3 @@ def clear(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-__all__ = ["Execution", "House", "LineTold", "digest", "rows_of", "seal", "sections"]

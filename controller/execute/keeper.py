@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from controller.errors import TransientError
 MAIN = Path(__file__).with_name("keeper_main.py")
 INLINE = 64 * 1024  # bytes of a message that fits a packet; larger ones go in a memory file
 PACKET = 4096
+PATIENCE_SECONDS = 10.0  # for a keeper that is sent away and still ends what it holds
+SWEEPS, SWEEP_SECONDS = 200, 0.025  # rounds of killing, and the pause between two
 
 
 class KeeperLostError(TransientError):
@@ -29,8 +33,9 @@ class KeeperLostError(TransientError):
 class Child:
     """One process (a session of its own) that the keeper holds."""
 
-    def __init__(self, keeper: "Keeper", number: int) -> None:
+    def __init__(self, keeper: "Keeper", number: int, nonce: str) -> None:
         self._keeper = keeper
+        self.nonce = nonce
         self._number = number
         loop = asyncio.get_running_loop()
         self.started: asyncio.Future[int] = loop.create_future()  # its pid
@@ -65,6 +70,7 @@ class Keeper:
         self._channel: socket.socket | None = None
         self._children: dict[int, Child] = {}
         self._count = 0
+        self._burials: set[asyncio.Task[None]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -90,11 +96,9 @@ class Keeper:
 
     async def stop(self) -> None:
         """End every process and the keeper itself."""
-        if self._channel is None or self._process is None:
-            return
-        process = self._process
         self._lose()
-        await asyncio.to_thread(process.wait)
+        while self._burials:
+            await asyncio.wait(self._burials)
 
     async def spawn(
         self,
@@ -126,7 +130,7 @@ class Keeper:
             "uid": uid,
             "gid": gid,
         }
-        child = self._children[self._count] = Child(self, self._count)
+        child = self._children[self._count] = Child(self, self._count, env.get("RONDEL_NONCE", ""))
         child.ended.add_done_callback(observed)
         child.started.add_done_callback(observed)
         try:
@@ -200,14 +204,38 @@ class Keeper:
             fail(child.ended, error)
 
     def _lose(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            asyncio.get_running_loop().remove_reader(channel)
-            channel.close()
-        children, self._children = self._children, {}
-        for child in children.values():
-            fail(child.started, KeeperLostError())
-            fail(child.ended, KeeperLostError())
+        """The keeper is gone, or is sent away; its children are told once nothing is left."""
+        if self._channel is None or self._process is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._channel.close()
+        task = asyncio.create_task(bury(self._process, list(self._children.values())))
+        self._channel, self._process, self._children = None, None, {}
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+
+async def bury(process: "subprocess.Popen[bytes]", children: Sequence[Child]) -> None:
+    """Wait for the keeper's end, end what it left (it was killed), then tell who waits."""
+    sessions = {child.started.result() for child in children if began(child)}
+    nonces = {child.nonce for child in children if child.nonce}
+    await asyncio.to_thread(end_left, process, sessions, nonces)
+    for child in children:
+        fail(child.started, KeeperLostError())
+        fail(child.ended, KeeperLostError())
+
+
+def began(child: Child) -> bool:
+    return child.started.done() and child.started.exception() is None
+
+
+def end_left(process: "subprocess.Popen[bytes]", sessions: set[int], nonces: set[str]) -> None:
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    sweep(nonces, sessions)
 
 
 def settle(future: "asyncio.Future[int]", value: int) -> None:
@@ -232,26 +260,46 @@ def exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def sweep(nonces: set[str]) -> int:
-    """Kill what earlier attempts have left on this host, found by their nonces; return how many.
+def sweep(nonces: set[str], sessions: Collection[int] = ()) -> int:
+    """Kill what earlier attempts have left on this host; return how many processes that were.
 
-    A keeper that outlived its daemon ends by itself; this catches what it could not.
+    A keeper that outlived its daemon ends by itself; this catches what it could not. Returns when
+    nothing marked is left, or after five seconds.
+
+    Args:
+        nonces: of the attempts; every process that has one in its environment is theirs.
+        sessions: pids of first processes; each is the leader of a session of its own.
     """
     wanted = {f"RONDEL_NONCE={nonce}".encode() for nonce in nonces}
-    killed = 0
-    for entry in Path("/proc").iterdir() if wanted else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and marked(entry, wanted):
-            try:
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed += 1
-            except ProcessLookupError:
-                continue  # it ended by itself
-    return killed
+    killed: set[int] = set()
+    for _ in range(SWEEPS):
+        left = {pid for pid in processes() if marked(pid, wanted, sessions)}
+        if not left:
+            break
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= left
+        time.sleep(SWEEP_SECONDS)
+    return len(killed)
 
 
-def marked(entry: Path, wanted: set[bytes]) -> bool:
+def processes() -> Iterator[int]:
+    ours = os.getpid()
+    entries = os.listdir("/proc")  # noqa: PTH208 - names are enough, of hundreds
+    return (int(one) for one in entries if one.isdigit() and int(one) != ours)
+
+
+def marked(pid: int, wanted: set[bytes], sessions: Collection[int]) -> bool:
+    """Tell whether a living process is one of those; one not ours to read is not ours to end."""
     try:
-        names = (entry / "environ").read_bytes().split(b"\0")
+        if sessions and os.getsid(pid) in sessions:
+            return not is_zombie(pid)
+        names = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if wanted else ()
     except OSError:
-        return False  # gone, or not ours to read: then not ours to end
+        return False
     return not wanted.isdisjoint(names)
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")

@@ -29,12 +29,15 @@ PACKET = 256 * 1024
 NONCE = b"RONDEL_NONCE="
 STANDARD = 3  # stdin, stdout, stderr
 INT = 4  # bytes
+NOT_FOUND, NOT_RUNNABLE = 127, 126  # exit codes, as a shell says it
 Message = dict[str, Any]
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # it ends with the daemon, not beside it
+OURS = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)  # a step has them as usual
 SWEEPS = 200  # rounds of killing before giving up on a process that can't die (stuck in the kernel)
 
 
 class Step:
-    """One started process, its own session; `others` were running when it was born."""
+    """One started process, a session of its own."""
 
     def __init__(self, number: int, pid: int, nonce: bytes) -> None:
         self.number = number
@@ -47,9 +50,8 @@ class Keeper:
         self.channel = channel
         self.steps: dict[int, Step] = {}  # pid of the first process -> Step
         self.by_number: dict[int, Step] = {}
-        self.strays: dict[
-            int, set[int]
-        ] = {}  # pid -> pids of the steps that ran when it was first seen
+        # pid of an orphan without marks -> pids of the steps that ran when it was first seen
+        self.strays: dict[int, set[int]] = {}
 
     def run(self) -> None:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,7 +74,7 @@ class Keeper:
     def receive(self) -> bool:
         """Take one message; false when the daemon is gone."""
         room = socket.CMSG_SPACE((STANDARD + 1) * INT)
-        data, extra, _, _ = self.channel.recvmsg(PACKET, room)
+        data, extra, _, _ = self.channel.recvmsg(PACKET, room, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return False
         descriptors: array.array[int] = array.array("i")
@@ -105,6 +107,9 @@ class Keeper:
             pid = start(message, descriptors)
         except OSError as error:
             self.say({"id": number, "errno": error.errno or errno.EIO})
+            return
+        except (ValueError, IndexError):  # a zero byte, a name with "=", nothing to run
+            self.say({"id": number, "errno": errno.EINVAL})
             return
         step = Step(number, pid, message["env"].get("RONDEL_NONCE", "").encode())
         self.steps[pid] = self.by_number[number] = step
@@ -188,10 +193,10 @@ class Keeper:
 
     def end_strays(self) -> None:
         """A stray without marks goes when every step that may have started it has ended."""
-        for pid in children(os.getpid()):
-            if pid not in self.steps and pid not in self.strays:
-                self.strays[pid] = set(self.steps)
-        for pid, origins in list(self.strays.items()):
+        orphans = [pid for pid in children(os.getpid()) if pid not in self.steps]
+        # A pid that is no orphan any more may be another's by now: it is forgotten, never killed.
+        self.strays = {pid: self.strays.get(pid, set(self.steps)) for pid in orphans}
+        for pid, origins in self.strays.items():
             if not origins & set(self.steps):
                 for one in [pid, *descendants(pid)]:
                     send(one, signal.SIGKILL)
@@ -227,7 +232,7 @@ def start(message: Message, descriptors: Sequence[int]) -> int:
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(descriptors)],
         setsid=True,
         setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ],
+        setsigdef=OURS,
     )
 
 
@@ -236,19 +241,25 @@ def start_as(message: Message, path: str, descriptors: Sequence[int]) -> int:
     pid = os.fork()
     if pid:
         return pid
+    code = NOT_RUNNABLE
     try:
-        os.setsid()
-        for number, fd in enumerate(descriptors):
-            os.dup2(fd, number)
-        os.setgroups([])
-        os.setgid(message["gid"])
-        os.setuid(message["uid"])
-        for one in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ):
-            signal.signal(one, signal.SIG_DFL)
+        become(message, descriptors)
         os.execve(path, message["argv"], message["env"])
-    except OSError as error:
-        os._exit(127 if error.errno == errno.ENOENT else 126)
-    raise AssertionError  # exec has no return
+    except FileNotFoundError:
+        code = NOT_FOUND
+    finally:
+        os._exit(code)  # whatever went wrong: there must never be a second keeper
+
+
+def become(message: Message, descriptors: Sequence[int]) -> None:
+    os.setsid()
+    for number, fd in enumerate(descriptors):
+        os.dup2(fd, number)
+    for one in OURS:
+        signal.signal(one, signal.SIG_DFL)
+    os.setgroups([])
+    os.setgid(message["gid"])
+    os.setuid(message["uid"])
 
 
 def find(command: str, path: str) -> str:
@@ -303,9 +314,11 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the daemon, not beside it
-    Keeper(socket.socket(fileno=int(sys.argv[1]))).run()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)  # a step that held it could speak for the keeper
+    Keeper(channel).run()
 
 
 if __name__ == "__main__":

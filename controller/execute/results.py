@@ -1,6 +1,7 @@
 """What a step left: files read as declared outputs."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,41 +18,30 @@ class OutputError(ValueError):
         self.reason = reason
 
 
-def output_key(name: str) -> str:
-    return f"output:{name}"
-
-
-def artifact_key(name: str) -> str:
-    return f"artifact:{name}"
-
-
 def wanted(step: Step) -> dict[str, str]:
-    """Return what an executor shall collect: key -> path at the working directory."""
-    outputs = {output_key(one.name): one.path for one in step.outputs}
-    return outputs | {artifact_key(one.name): one.path for one in step.artifacts}
+    """Return what an executor shall collect: paths at the working directory."""
+    paths = [*(one.path for one in step.outputs), *(one.path for one in step.artifacts)]
+    return {path: path for path in paths}
 
 
-def read_outputs(step: Step, collected: Mapping[str, Path]) -> dict[str, Json]:
-    """Return the value of each declared output.
-
-    Raises:
-        OutputError: OutputMissing, OutputInvalid, OutputTooLarge; the first that applies.
-    """
-    return {one.name: read_output(one, collected.get(output_key(one.name))) for one in step.outputs}
-
-
-def written_outputs(step: Step, collected: Mapping[str, Path]) -> dict[str, Json]:
-    """Return the outputs that a failed step did write, as far as they can be read."""
-    found = {}
+def read_outputs(
+    step: Step, collected: Mapping[str, Path]
+) -> tuple[dict[str, Json], OutputError | None]:
+    """Return the value of each declared output that can be read, and the first problem."""
+    found, problems = {}, []
     for one in step.outputs:
-        path = collected.get(output_key(one.name))
-        if path is None:
-            continue
         try:
-            found[one.name] = read_output(one, path)
-        except OutputError:
-            continue  # the step has failed already, and for another reason
-    return found
+            found[one.name] = read_output(one, collected.get(one.path))
+        except OutputError as error:
+            problems.append(error)
+    return found, next(iter(problems), None)
+
+
+def missing_artifact(step: Step, collected: Mapping[str, Path]) -> OutputError | None:
+    for one in step.artifacts:
+        if one.path not in collected:
+            return OutputError("OutputMissing", f"artifact {one.name!r}: nothing at {one.path}")
+    return None
 
 
 def read_output(output: Output, path: Path | None) -> Json:
@@ -65,7 +55,7 @@ def read_output(output: Output, path: Path | None) -> Json:
     text = path.read_text("utf-8", errors="replace").rstrip("\n")
     try:
         return READERS[output.type](text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         shown = text if len(text) <= 40 else text[:40] + "..."  # noqa: PLR2004 - one line of it
         problem = f"output {output.name!r}: {shown!r} is not of type {output.type}"
         raise OutputError("OutputInvalid", problem) from error
@@ -78,10 +68,36 @@ def boolean(text: str) -> bool:
     return words[text.strip()]
 
 
+def integer(text: str) -> int:
+    """As manifests have them: 64 bits, no underscores, no other alphabets' digits."""
+    if not INTEGER.match(text.strip()) or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError(text)
+    return int(text)
+
+
+def number(text: str) -> Json:
+    value = json_value(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(text)  # noqa: TRY004 - of the text, not of an argument
+    return value
+
+
+def json_value(text: str) -> Json:
+    """JSON as its standard has it: no NaN, no Infinity, no half of a surrogate pair."""
+    value = json.loads(text, parse_constant=refused)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
+def refused(text: str) -> Json:
+    raise ValueError(text)
+
+
+INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 READERS: dict[OutputType, Callable[[str], Json]] = {
     OutputType.STRING: str,
-    OutputType.INTEGER: int,
-    OutputType.NUMBER: float,
+    OutputType.INTEGER: integer,
+    OutputType.NUMBER: number,
     OutputType.BOOLEAN: boolean,
-    OutputType.JSON: json.loads,
+    OutputType.JSON: json_value,
 }

@@ -46,7 +46,7 @@ class Walk:
         self._ready = [
             name for name, left in self._open.items() if left == 0 and self._unended(name)
         ]
-        self._running: dict[asyncio.Task[Done], str] = {}
+        self._running: dict[asyncio.Task[Done], StepAttempts] = {}
         self._changes: list[Change] = []
         self.interruption = Interruption()
 
@@ -57,10 +57,10 @@ class Walk:
         return need in self._steps and self._unended(need)
 
     def interrupt(self, phase: Phase, reason: str) -> None:
-        """End what runs, start nothing more. Safe to call again."""
+        """End what runs, start nothing more. Called again, it takes patience away."""
         self.interruption.set(phase, reason)
-        for task in self._running:
-            task.cancel()
+        for attempts in self._running.values():
+            attempts.interrupt()
 
     async def run(self) -> None:
         """Return when every step of the section has ended."""
@@ -71,7 +71,7 @@ class Walk:
                     break
                 ended, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
-                    self._settle(self._running.pop(task), task.result())
+                    self._settle(self._running.pop(task).name, task.result())
         finally:
             await self._abandon()
         self._skip_the_rest()
@@ -104,24 +104,22 @@ class Walk:
         if self._changes:
             await self._record()
         for one in launches:
-            runner = self._with_slot(one) if one in now else self._when_free(one)
-            task = asyncio.create_task(runner)
-            self._running[task] = one.first.step
-            if self.interruption.phase:
-                task.cancel()
-
-    async def _with_slot(self, attempts: StepAttempts) -> Done:
-        try:
-            return await attempts.run()
-        finally:
-            self._slots.release()
+            task = asyncio.create_task(one.run() if one in now else self._when_free(one))
+            self._running[task] = one
+            if one in now:
+                task.add_done_callback(lambda _: self._slots.release())
 
     async def _when_free(self, attempts: StepAttempts) -> Done:
         try:
-            await self._slots.acquire()
+            with attempts.interruptible():
+                await self._slots.acquire()
         except asyncio.CancelledError:
-            return self._never_started(attempts.first.step)
+            if self.interruption.phase is None:
+                raise
+            return self._never_started(attempts.name)
         try:
+            if self.interruption.phase is not None:
+                return self._never_started(attempts.name)
             await self._shop.ledger.record(attempts.start_change(attempts.first))
             return await attempts.run()
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from controller import environment
 from controller.errors import StalledError
 from controller.execute.keeper import Child, Keeper
 from controller.execute.local.streams import Stream
@@ -28,12 +29,12 @@ class LocalExecutor:
     name = "local"
 
     def __init__(
-        self, *, state_dir: Path, user: str | None = None, path: str = STANDARD_PATH
+        self, *, state_dir: Path, user: str | None = None, path: str | None = None
     ) -> None:
         self._work = state_dir / "work"
         self._user = user_ids(user)
-        self._path = path
-        self.keeper = Keeper(path)
+        self._path = path or environment.get("PATH") or STANDARD_PATH
+        self.keeper = Keeper(self._path)
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
         everything = (
@@ -50,8 +51,6 @@ class LocalExecutor:
 
     async def start(self) -> None:
         await self.keeper.start()
-        # What a killed daemon has left of its workspaces; its processes are gone by now.
-        await asyncio.to_thread(shutil.rmtree, self._work, ignore_errors=True)
 
     async def open(self, run: Run, workflow: Workflow) -> Session:
         del workflow

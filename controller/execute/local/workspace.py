@@ -59,17 +59,15 @@ class Workspace:
         return env
 
     def collect(self, request: AttemptRequest) -> Mapping[str, Path]:
-        """Move what is wanted and there to the staging folder; nothing outside is reached."""
+        """Link what is wanted and there into the staging folder; nothing outside is reached.
+
+        Every process that could still write to it is gone, so links are as good as copies.
+        """
         collected = {}
-        for number, (name, path) in enumerate(request.collect.items()):
+        for number, path in enumerate(request.collect):
             found = self.workdir(request) / path
             if os.path.lexists(found) and self._confined(found):
-                target = request.staging / str(number)
-                request.staging.mkdir(parents=True, exist_ok=True)
-                # Two names may stand for one path, so it is copied unless it is the only one.
-                shared = list(request.collect.values()).count(path) > 1
-                (copy if shared else move)(found, target)
-                collected[name] = target
+                collected[path] = link(found.resolve(), request.staging / str(number))
         return collected
 
     def _confined(self, path: Path) -> bool:
@@ -110,19 +108,12 @@ class Workspace:
         shutil.rmtree(self._folder, onerror=forced)
 
 
-def move(found: Path, target: Path) -> None:
-    if found.is_symlink():
-        copy(found, target)
+def link(found: Path, target: Path) -> Path:
+    if found.is_dir():
+        shutil.copytree(found, target, symlinks=True, copy_function=os.link)
     else:
-        found.rename(target)
-
-
-def copy(found: Path, target: Path) -> None:
-    real = found.resolve()
-    if real.is_dir():
-        shutil.copytree(real, target, symlinks=True)
-    else:
-        shutil.copy2(real, target)
+        os.link(found, target)
+    return target
 
 
 def forced(_: object, path: str, __: object) -> None:
