@@ -3,44 +3,24 @@
 Applying a plan and planning again at the same moment gives nothing to do.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from controller.model.changes import (
-    AnswerSchedule,
-    Change,
-    CreateRun,
-    FinishRun,
-    ForgetSchedule,
-    PutWorkflow,
-)
+from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
 from controller.model.condition import WorkflowStatus
-from controller.model.run import Event, Phase, Run, Trigger
+from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import ConcurrencyPolicy, Schedule
 from controller.reconcile import schedule as cron
-from controller.reconcile.conditions import judged
+from controller.reconcile.conditions import health_of, judged
+from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
 from controller.reconcile.runs import run_id
+from controller.reconcile.status import at_rest, put_if_new, sighted
 
+__all__ = ["Observed", "Plan", "plan"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What is known of one workflow at this moment."""
-
-    key: tuple[str, str]  # source, workflow
-    status: WorkflowStatus | None
-    active: tuple[Run, ...] = ()  # Pending and Running
-    inputs: Mapping[str, str] = field(default_factory=dict)  # digests as they are now
-    revision: str = ""
-    fault: Fault | None = None  # of its newest text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    changes: tuple[Change, ...] = ()
-    cancels: tuple[tuple[str, str], ...] = ()  # (run id, reason)
-    wake_at: datetime | None = None
+CLOCK_ERROR = timedelta(days=1)  # a slot answered so far ahead was answered by a wrong clock
 
 
 def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> Plan:
@@ -56,30 +36,30 @@ def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> 
         return Pass(declaration, observed, now).plan()
     if observed.fault is not None:
         return never_valid(observed, observed.fault, now)
-    return retire(observed, now)
+    return Plan() if observed.held else retire(observed, now)
 
 
 def never_valid(observed: Observed, fault: Fault, now: datetime) -> Plan:
     """A name that can be read, on a manifest that can't be used."""
     source, name = observed.key
     status = observed.status or WorkflowStatus(source=source, name=name, file=fault.file)
-    return Plan(changes=tuple(put_if_new(observed.status, judged(status, fault, now), now)))
+    listed = judged(replace(status, retired=False), fault, now)
+    return Plan(changes=tuple(put_if_new(observed.status, listed, now)))
 
 
 def retire(observed: Observed, now: datetime) -> Plan:
     """Nothing new starts, running runs end, history stays; coming back continues its numbers."""
     status = observed.status
-    if status is None or status.retired:
+    if status is None:
         return Plan()
-    waiting = [run for run in observed.active if is_waiting(run)]
-    gone = replace(status, retired=True, suspended=False)
-    return Plan(
-        changes=(
-            *(skip_waiting(run, "Retired", now) for run in waiting),
-            *(forget(status, identity) for identity in sorted(status.answered)),
-            *put_if_new(status, judged(gone, None, now), now),
-        )
-    )
+    gone = replace(status, retired=True, suspended=False, answered_change=status.change)
+    changes: list[Change] = [
+        *(skip(run, "Retired", now) for run in observed.active if is_waiting(run)),
+        *(forget(status, identity) for identity in sorted(status.answered)),
+    ]
+    if not status.retired:
+        changes += put_if_new(status, judged(gone, None, now), now)
+    return Plan(changes=tuple(changes))
 
 
 class Pass:
@@ -89,37 +69,42 @@ class Pass:
         self.declaration = declaration
         self.observed = observed
         self.now = now
+        self.policy = declaration.concurrency_policy
         self.before = observed.status or WorkflowStatus(
             source=declaration.source, name=declaration.name
         )
-        self.after = sighted(self.before, declaration, observed)
-        self.cancels: list[tuple[str, str]] = []
+        self.rests = at_rest(declaration, observed)
+        self.after = self.before if self.rests else sighted(self.before, declaration, observed)
+        self.waiting = [run for run in observed.active if is_waiting(run)]
+        self.starting: list[Run] = []  # created by this pass
+        self.moments: list[datetime] = []  # when to look again
 
     def plan(self) -> Plan:
-        changes = (*self.on_change(), *self.on_schedules(), *self.forbidden_now())
-        status = judged(self.after, self.observed.fault, self.now)
+        changes = (*self.on_change(), *self.on_schedules(), *self.on_waiting())
+        self.moments += [run.not_before for run in self.left() if run.not_before]
         return Plan(
-            changes=(*put_if_new(self.observed.status, status, self.now), *changes),
-            cancels=tuple(self.cancels),
-            wake_at=self.wake_at(),
+            changes=(*self.status(), *changes),
+            cancels=tuple(self.cancels()),
+            wake_at=min((one for one in self.moments if one > self.now), default=None),
         )
+
+    def status(self) -> Iterator[Change]:
+        if self.rests and self.before.health is health_of(self.before):
+            return
+        status = judged(self.after, self.observed.fault, self.now)
+        yield from put_if_new(self.observed.status, status, self.now)
 
     # Changes of the spec or of declared inputs.
 
     def on_change(self) -> Iterator[Change]:
-        """Start the run of the newest unanswered change; an older one that waits is superseded."""
-        if self.after.suspended or self.after.answered_change >= self.after.change:
-            return
-        self.after = replace(self.after, answered_change=self.after.change)
-        if not wants(self.declaration, self.before, self.after):
-            return
-        if self.declaration.concurrency_policy is not ConcurrencyPolicy.ALLOW:
-            for run in self.observed.active:
-                if run.trigger is Trigger.CHANGE and is_waiting(run):
-                    yield skip_waiting(run, "Superseded", self.now)
-        if self.declaration.on_change and self.declaration.on_change.cancel_in_progress:
-            self.cancel_running(Trigger.CHANGE)
-        yield self.start(Trigger.CHANGE, f"change:{self.after.change}")
+        """Start the run of the newest unanswered change; older ones that wait are superseded."""
+        due = self.after.answered_change < self.after.change and not self.after.suspended
+        if self.policy is not ConcurrencyPolicy.ALLOW:
+            older = sorted(filter(is_superseded, self.waiting), key=change_order)
+            yield from self.skip_all(older if due else older[:-1], "Superseded")
+        if due:
+            self.after = replace(self.after, answered_change=self.after.change)
+            yield self.create(self.run(Trigger.CHANGE, f"change:{self.after.change}"))
 
     # Schedules.
 
@@ -130,190 +115,173 @@ class Pass:
         for identity, one in sorted(declared.items()):
             answered = self.before.answered.get(identity)
             if answered is None:
-                yield self.answer(identity, self.now)  # slots count from the first sighting
+                yield self.count_from_now(one)
+            elif answered - self.now > CLOCK_ERROR:
+                yield forget(self.before, identity)
+                yield self.count_from_now(one)
             else:
                 yield from self.on_schedule(one, answered)
 
     def on_schedule(self, schedule: Schedule, answered: datetime) -> Iterator[Change]:
-        newest = cron.newest_due(schedule, answered, self.now)
-        if newest is None:
+        coming = cron.next_slot(schedule, answered)
+        if coming is None or coming > self.now:
+            self.look_at(coming)
             return
-        yield self.answer(schedule.identity, newest)
-        if self.after.suspended:
-            return  # resuming replays no slot
         due = cron.due(self.declaration, schedule, answered, self.now)
+        self.look_at(cron.next_slot(schedule, self.now))
+        yield self.answer(schedule, due.newest)
+        if self.before.suspended or self.after.suspended:
+            return  # resuming replays no slot
         if due.missed is not None:
-            yield self.start_slot(schedule, due.missed, skipped="DeadlineExceeded")
-        for position, slot in enumerate(due.start):
-            yield from self.on_slot(schedule, slot, first=position == 0)
+            yield self.create(self.slot(schedule, due.missed), skipped="DeadlineExceeded")
+        yield from self.on_slots(schedule, due.start)
 
-    def on_slot(self, schedule: Schedule, slot: datetime, *, first: bool) -> Iterator[Change]:
-        policy = self.declaration.concurrency_policy
-        waits = cron.judged(self.declaration, schedule, slot) > self.now
-        if policy is ConcurrencyPolicy.FORBID and first and not waits and self.busy():
-            yield self.start_slot(schedule, slot, skipped="ConcurrencyForbidden")
-            return
-        if policy is ConcurrencyPolicy.REPLACE and not waits:
-            self.cancel_running()
-        yield self.start_slot(schedule, slot)
+    def on_slots(self, schedule: Schedule, slots: tuple[datetime, ...]) -> Iterator[Change]:
+        """Slots that are caught up together wait in turn; each would replace the one before it."""
+        if self.policy is ConcurrencyPolicy.REPLACE:
+            slots = slots[-1:]
+        alone = len(slots) == 1
+        for run in [self.slot(schedule, slot) for slot in slots]:
+            forbidden = alone and self.is_forbidden(run)
+            yield self.create(run, skipped="ConcurrencyForbidden" if forbidden else "")
 
-    def forbidden_now(self) -> Iterator[Change]:
-        """A slot whose jitter is over is judged like any other: at slot + jitter."""
-        if self.declaration.concurrency_policy is not ConcurrencyPolicy.FORBID:
-            return
+    # Runs that wait.
+
+    def on_waiting(self) -> Iterator[Change]:
+        slots = [run for run in self.left() if run.trigger is Trigger.SCHEDULE]
+        created = {run.id for run in self.starting}
+        if self.after.suspended:
+            yield from self.skip_all(slots, "Suspended")
+        elif self.policy is ConcurrencyPolicy.REPLACE:
+            ripe = sorted((run for run in slots if self.is_ripe(run)), key=slot_order)
+            yield from self.skip_all(ripe[:-1], "Superseded")
+        elif self.policy is ConcurrencyPolicy.FORBID:
+            for run in sorted(filter(is_delayed, slots), key=slot_order):
+                if run.id not in created and self.is_forbidden(run):
+                    yield from self.skip_all([run], "ConcurrencyForbidden")
+
+    def is_forbidden(self, run: Run) -> bool:
+        """A slot never starts late: at its moment no other run may be active, or about to be."""
+        if self.policy is not ConcurrencyPolicy.FORBID or not self.is_ripe(run):
+            return False
+        moment = run.not_before or self.now
+        return any(self.is_in_the_way(other, run, moment) for other in self.unfinished())
+
+    def is_in_the_way(self, other: Run, run: Run, moment: datetime) -> bool:
+        if other.id == run.id or other.created_at > moment:
+            return False
+        return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
+
+    def is_ripe(self, run: Run) -> bool:
+        return run.not_before is None or run.not_before <= self.now
+
+    def left(self) -> list[Run]:
+        """Return the runs that wait when this pass is over, as far as it has come."""
+        return [*self.waiting, *self.starting]
+
+    def unfinished(self) -> list[Run]:
+        claimed = [run for run in self.observed.active if not is_waiting(run)]
+        return [*claimed, *self.left()]
+
+    def cancels(self) -> Iterator[tuple[str, str]]:
+        """Yield the claimed runs that a waiting one replaces, in every pass until they end."""
         for run in self.observed.active:
-            if self.jitter_over(run) and self.busy(but=run.id):
-                yield skip_waiting(run, "ConcurrencyForbidden", self.now)
+            if not is_waiting(run) and any(self.replaces(new, run) for new in self.left()):
+                yield run.id, "Replaced"
 
-    def jitter_over(self, run: Run) -> bool:
-        return (
-            run.trigger is Trigger.SCHEDULE
-            and is_waiting(run)
-            and run.not_before is not None
-            and run.not_before <= self.now
-        )
-
-    def busy(self, but: str = "") -> bool:
-        """Tell whether a run of this workflow is active, or about to be."""
-        return any(
-            run.id != but and not (run.not_before is not None and is_waiting(run))
-            for run in self.observed.active
-        )
+    def replaces(self, new: Run, old: Run) -> bool:
+        if new.trigger is Trigger.SCHEDULE:
+            return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+        trigger = self.declaration.on_change
+        both = new.trigger is old.trigger is Trigger.CHANGE
+        return both and trigger is not None and trigger.cancel_in_progress and is_older(old, new)
 
     # Building blocks.
 
-    def cancel_running(self, trigger: Trigger | None = None) -> None:
-        for run in self.observed.active:
-            if not is_waiting(run) and trigger in {None, run.trigger}:
-                self.cancels.append((run.id, "Replaced"))
+    def skip_all(self, runs: list[Run], reason: str) -> Iterator[Change]:
+        gone = {run.id for run in runs}
+        self.waiting = [run for run in self.waiting if run.id not in gone]
+        self.starting = [run for run in self.starting if run.id not in gone]
+        yield from (skip(run, reason, self.now) for run in runs)
 
-    def answer(self, identity: str, through: datetime) -> AnswerSchedule:
+    def look_at(self, moment: datetime | None) -> None:
+        if moment is not None:
+            self.moments.append(moment)
+
+    def count_from_now(self, schedule: Schedule) -> AnswerSchedule:
+        self.look_at(cron.next_slot(schedule, self.now))
+        return self.answer(schedule, self.now)
+
+    def answer(self, schedule: Schedule, through: datetime) -> AnswerSchedule:
+        source, name = self.declaration.key
         return AnswerSchedule(
-            source=self.declaration.source,
-            workflow=self.declaration.name,
-            schedule=identity,
-            through=through,
+            source=source, workflow=name, schedule=schedule.identity, through=through
         )
 
-    def start_slot(self, schedule: Schedule, slot: datetime, skipped: str = "") -> CreateRun:
-        identity = f"slot:{schedule.identity}:{slot.isoformat()}"
-        change = self.start(Trigger.SCHEDULE, identity, skipped)
+    def create(self, run: Run, skipped: str = "") -> CreateRun:
+        if not skipped:
+            self.starting.append(run)
+            return CreateRun(run=run)
+        return CreateRun(
+            run=replace(
+                run,
+                phase=Phase.SKIPPED,
+                reason=skipped,
+                inputs={},
+                not_before=None,
+                finished_at=self.now,
+            )
+        )
+
+    def slot(self, schedule: Schedule, slot: datetime) -> Run:
         moment = cron.judged(self.declaration, schedule, slot)
-        run = replace(
-            change.run,
+        return replace(
+            self.run(Trigger.SCHEDULE, f"slot:{schedule.identity}:{slot.isoformat()}"),
             schedule=schedule.identity,
             scheduled_time=slot,
             time_zone=schedule.time_zone,
             params=dict(schedule.params),
             not_before=moment if moment > self.now else None,
         )
-        return CreateRun(run=run)
 
-    def start(self, trigger: Trigger, identity: str, skipped: str = "") -> CreateRun:
+    def run(self, trigger: Trigger, identity: str) -> Run:
         source, name = self.declaration.key
-        return CreateRun(
-            run=Run(
-                id=run_id(source, name, identity),
-                source=source,
-                workflow=name,
-                trigger=trigger,
-                identity=identity,
-                phase=Phase.SKIPPED if skipped else Phase.PENDING,
-                reason=skipped,
-                revision=self.observed.revision,
-                spec_digest=self.declaration.spec_digest,
-                generation=self.after.generation,
-                change=self.after.change,
-                priority=self.declaration.priority,
-                inputs={} if skipped else dict(self.observed.inputs),
-                created_at=self.now,
-                finished_at=self.now if skipped else None,
-            )
+        return Run(
+            id=run_id(source, name, identity),
+            source=source,
+            workflow=name,
+            trigger=trigger,
+            identity=identity,
+            revision=self.observed.revision,
+            spec_digest=self.declaration.spec_digest,
+            generation=self.after.generation,
+            change=self.after.change,
+            priority=self.declaration.priority,
+            inputs=dict(self.observed.inputs),
+            created_at=self.now,
         )
 
-    def wake_at(self) -> datetime | None:
-        coming = [cron.next_slot(one, self.now) for one in self.declaration.schedules]
-        waiting = [run.not_before for run in self.observed.active if is_waiting(run)]
-        moments = [one for one in (*coming, *waiting) if one is not None and one > self.now]
-        return min(moments, default=None)
+
+def is_superseded(run: Run) -> bool:
+    """Tell whether a newer change takes this one's place; a rerun of a lost run stays."""
+    return run.trigger is Trigger.CHANGE and run.rerun_of is None
 
 
-def sighted(before: WorkflowStatus, declaration: Declaration, observed: Observed) -> WorkflowStatus:
-    """Return the status with the declaration taken in: numbers rise with what differs."""
-    new_spec = before.spec_digest != declaration.spec_digest
-    new_inputs = dict(before.inputs) != dict(observed.inputs)
-    return replace(
-        before,
-        file=declaration.file,
-        blob=declaration.blob,
-        document=declaration.document,
-        generation=before.generation + new_spec,
-        change=before.change + (new_spec or new_inputs),
-        spec_digest=declaration.spec_digest,
-        inputs=dict(observed.inputs),
-        revision=observed.revision,
-        suspended=suspended(before, declaration),
-        retired=False,
-    )
+def is_older(old: Run, new: Run) -> bool:
+    return change_order(old) < change_order(new)
 
 
-def suspended(before: WorkflowStatus, declaration: Declaration) -> bool:
-    if before.suspend_override is not None:
-        return before.suspend_override
-    return declaration.suspended
+def change_order(run: Run) -> tuple[int, datetime, str]:
+    return run.change, run.created_at, run.id
 
 
-def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:
-    """Tell whether the trigger `onChange` asks for a run of this change.
-
-    A change that was held back by suspension is asked for whatever it was.
-    """
-    trigger = declaration.on_change
-    if trigger is None:
-        return False
-    held_back = before.answered_change < before.change
-    new_spec = before.spec_digest != after.spec_digest
-    new_inputs = dict(before.inputs) != dict(after.inputs)
-    return (trigger.spec and new_spec) or (trigger.inputs and new_inputs) or held_back
+def slot_order(run: Run) -> tuple[datetime, datetime, str]:
+    return run.not_before or run.created_at, run.logical_time, run.id
 
 
-def is_waiting(run: Run) -> bool:
-    return run.phase is Phase.PENDING and run.instance is None
-
-
-def skip_waiting(run: Run, reason: str, now: datetime) -> FinishRun:
+def skip(run: Run, reason: str, now: datetime) -> FinishRun:
     return FinishRun(run=run.id, phase=Phase.SKIPPED, reason=reason, at=now)
 
 
 def forget(status: WorkflowStatus, identity: str) -> ForgetSchedule:
     return ForgetSchedule(source=status.source, workflow=status.name, schedule=identity)
-
-
-def put_if_new(
-    before: WorkflowStatus | None, after: WorkflowStatus, now: datetime
-) -> Iterator[PutWorkflow]:
-    """Write the status only when something but the revision differs: at rest nothing is written."""
-    if before is not None and replace(after, revision=before.revision) == before:
-        return
-    yield PutWorkflow(status=after, event=told(before, after, now))
-
-
-def told(before: WorkflowStatus | None, after: WorkflowStatus, now: datetime) -> Event | None:
-    """Return the event worth keeping, if any."""
-    reason = message = ""
-    if before is None or before.generation == 0 < after.generation:
-        reason, message = "WorkflowLoaded", after.file
-    elif after.retired and not before.retired:
-        reason = "WorkflowRetired"
-    elif before.valid and not after.valid:
-        reason = "InvalidManifest"
-        message = next((one.message for one in after.conditions if one.type == "Ready"), "")
-    elif after.generation > before.generation:
-        reason, message = "SpecChanged", f"generation {after.generation}"
-    elif after.change > before.change:
-        reason, message = "InputsChanged", f"change {after.change}"
-    elif after.suspended != before.suspended:
-        reason = "Suspended" if after.suspended else "Resumed"
-    if not reason:
-        return None
-    return Event(at=now, reason=reason, source=after.source, workflow=after.name, message=message)

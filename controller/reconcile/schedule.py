@@ -25,10 +25,11 @@ from controller.reconcile.zone import SECOND, first_change, first_instant, offse
 
 
 class Due(NamedTuple):
-    """Slots to start, oldest first; and the newest one that came too late, when none starts."""
+    """Slots to start, oldest first; the newest of all, when that came too late; and the newest."""
 
     start: tuple[datetime, ...]
     missed: datetime | None
+    newest: datetime
 
 
 DEFAULT_DEADLINE = timedelta(minutes=5)
@@ -109,7 +110,13 @@ def from_wall(calendar: CronSim, wall: datetime) -> Iterator[datetime]:
 
 def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     """Return the first slot after `after`; None when there is none."""
-    return next(slots(schedule, after), None)
+    return remembered_slot(schedule.cron, schedule.time_zone, after)
+
+
+@lru_cache(maxsize=32768)
+def remembered_slot(text: str, time_zone: str, after: datetime) -> datetime | None:
+    """Every look at a schedule at rest asks for the slot after the same answered one."""
+    return next(slots(Schedule(cron=text, time_zone=time_zone), after), None)
 
 
 def newest_due(schedule: Schedule, answered: datetime, now: datetime) -> datetime | None:
@@ -160,25 +167,28 @@ def upto(schedule: Schedule, after: datetime, now: datetime, most: int) -> tuple
 
 
 def due(declaration: Declaration, schedule: Schedule, answered: datetime, now: datetime) -> Due:
-    """Return the slots in `(answered, now]` that start now, and the newest that came too late.
+    """Return what becomes of the slots in `(answered, now]`; there must be one.
 
     Lateness counts from slot + jitter. With `catchUp: All` the newest `maxCatchUp` start, else
     the newest one alone.
     """
+    in_time = in_time_for(declaration, schedule, answered, now)
+    (newest,) = recent(schedule, answered, now, 1)
+    missed = None if in_time else newest
+    return Due(in_time if declaration.catch_up is CatchUp.ALL else in_time[-1:], missed, newest)
+
+
+def in_time_for(
+    declaration: Declaration, schedule: Schedule, answered: datetime, now: datetime
+) -> tuple[datetime, ...]:
     deadline = deadline_of(declaration)
-    all_of_them = declaration.catch_up is CatchUp.ALL
-    newest = newest_due(schedule, answered, now)
-    if newest is None:
-        return Due((), None)
     if deadline is None:
-        in_time = recent(schedule, answered, now, declaration.max_catch_up if all_of_them else 1)
-        return Due(in_time, None)
-    begin = max(answered, now - deadline - schedule.jitter - SECOND)
+        most = declaration.max_catch_up if declaration.catch_up is CatchUp.ALL else 1
+        return recent(schedule, answered, now, most)
+    earliest = now - deadline
+    begin = max(answered, earliest - schedule.jitter - SECOND)
     found = recent(schedule, begin, now, declaration.max_catch_up)
-    in_time = tuple(slot for slot in found if judged(declaration, schedule, slot) >= now - deadline)
-    if not in_time:
-        return Due((), newest)
-    return Due(in_time if all_of_them else in_time[-1:], None)
+    return tuple(slot for slot in found if judged(declaration, schedule, slot) >= earliest)
 
 
 def deadline_of(declaration: Declaration) -> timedelta | None:

@@ -1,0 +1,112 @@
+"""A workflow's status: what is declared taken in, its numbers counted, written when it differs."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from controller.model.changes import PutWorkflow
+from controller.model.condition import WorkflowStatus
+from controller.model.run import Event
+from controller.model.source import Declaration
+from controller.reconcile.observed import Observed
+
+
+def sighted(before: WorkflowStatus, declaration: Declaration, observed: Observed) -> WorkflowStatus:
+    """Return the status with the declaration taken in: numbers rise with what differs.
+
+    A change that starts no run is answered here; one that is wanted stays unanswered until its run
+    is made, which suspension may put off.
+    """
+    new_spec = before.spec_digest != declaration.spec_digest
+    new_inputs = dict(before.inputs) != dict(observed.inputs)
+    after = replace(
+        before,
+        file=declaration.file,
+        blob=declaration.blob,
+        document=declaration.document,
+        generation=before.generation + new_spec,
+        change=before.change + (new_spec or new_inputs),
+        spec_digest=declaration.spec_digest,
+        inputs=dict(observed.inputs),
+        revision=observed.revision,
+        suspended=suspended(before, declaration),
+        retired=False,
+    )
+    held_back = before.answered_change < before.change
+    if declaration.on_change is None or not (held_back or wants(declaration, before, after)):
+        after = replace(after, answered_change=after.change)
+    return after
+
+
+def suspended(before: WorkflowStatus, declaration: Declaration) -> bool:
+    if before.suspend_override is not None:
+        return before.suspend_override
+    return declaration.suspended
+
+
+def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:
+    """Tell whether `onChange` asks for a run of what just changed; a first sighting is both."""
+    trigger = declaration.on_change
+    if trigger is None or before.change == after.change:
+        return False
+    first = before.generation == 0
+    new_spec = first or before.spec_digest != after.spec_digest
+    new_inputs = first or dict(before.inputs) != dict(after.inputs)
+    return (trigger.spec and new_spec) or (trigger.inputs and new_inputs)
+
+
+def at_rest(declaration: Declaration, observed: Observed) -> bool:
+    """Tell whether nothing is declared that isn't in the status already: the usual pass."""
+    status = observed.status
+    return (
+        status is not None
+        and observed.fault is None
+        and status.valid
+        and not status.retired
+        and status.observed_generation == status.generation
+        and status.answered_change == status.change
+        and status.spec_digest == declaration.spec_digest
+        and (status.file, status.blob, status.document)
+        == (declaration.file, declaration.blob, declaration.document)
+        and status.suspended == suspended(status, declaration)
+        and dict(status.inputs) == dict(observed.inputs)
+    )
+
+
+def put_if_new(
+    before: WorkflowStatus | None, after: WorkflowStatus, now: datetime
+) -> Iterator[PutWorkflow]:
+    """Write the status only when something but the revision differs: at rest nothing is written."""
+    if before is not None and replace(after, revision=before.revision) == before:
+        return
+    yield PutWorkflow(status=after, event=told(before, after, now))
+
+
+def told(before: WorkflowStatus | None, after: WorkflowStatus, now: datetime) -> Event | None:
+    """Return the event worth keeping, if any."""
+    reason, message = words(before, after)
+    if not reason:
+        return None
+    return Event(at=now, reason=reason, source=after.source, workflow=after.name, message=message)
+
+
+def words(before: WorkflowStatus | None, after: WorkflowStatus) -> tuple[str, str]:
+    """Return the event's reason and message: the first of these that is true, or nothing."""
+    old = before or WorkflowStatus(source=after.source, name=after.name)
+    first = before is None or old.generation == 0 < after.generation
+    table = (
+        (old.valid and not after.valid, "InvalidManifest", ready_message(after)),
+        (first, "WorkflowLoaded", after.file),
+        (after.retired and not old.retired, "WorkflowRetired", ""),
+        (old.retired and not after.retired, "WorkflowRestored", after.file),
+        (after.generation > old.generation, "SpecChanged", f"generation {after.generation}"),
+        (after.change > old.change, "InputsChanged", f"change {after.change}"),
+        (after.suspended and not old.suspended, "Suspended", ""),
+        (old.suspended and not after.suspended, "Resumed", ""),
+        (after.valid and not old.valid, "ManifestRepaired", after.file),
+    )
+    return next(((reason, message) for true, reason, message in table if true), ("", ""))
+
+
+def ready_message(status: WorkflowStatus) -> str:
+    return next((one.message for one in status.conditions if one.type == "Ready"), "")
