@@ -11,10 +11,11 @@ from typing import Any
 from controller import ids
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
-from controller.execute import results
+from controller.execute import results, rules
 from controller.execute.logs import LogSegment
-from controller.execute.ports import Blobs, Ledger, Outcome, Session, Verdict
+from controller.execute.ports import Blobs, Outcome, Session, Verdict
 from controller.execute.request import Materials
+from controller.execute.run_ledger import RunLedger
 from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
 from controller.model.run import Attempt, Phase, StepRun
 from controller.model.settings import InfrastructureRetry
@@ -59,7 +60,7 @@ class Interruption:
 class Shop:
     """What attempts need of the run they belong to."""
 
-    ledger: Ledger
+    ledger: RunLedger
     blobs: Blobs
     clock: Clock
     materials: Materials
@@ -69,6 +70,7 @@ class Shop:
     renew: Callable[[Session], Awaitable[None]]  # a session that was lost, for a new one
     segment: Callable[[str, int], LogSegment]  # step, attempt number
     seal: Callable[[LogSegment, Attempt], None]
+    scrub: Callable[[str], str]  # an error may quote what a step said
 
 
 class StepAttempts:
@@ -206,7 +208,7 @@ class StepAttempts:
         }
         outputs, problem = results.read_outputs(step, found)
         if code not in step.success_exit_codes:
-            problem = results.OutputError("ExitCode", f"exit code {code}")
+            problem = results.OutputError(rules.EXIT_CODE, f"exit code {code}")
         elif problem is None:
             problem = results.missing_artifact(step, found)
         return Ended(
@@ -246,7 +248,7 @@ class StepAttempts:
                 phase=ended.phase,
                 reason=ended.reason,
                 exit_code=ended.exit_code,
-                error=ended.error,
+                error=self._shop.scrub(ended.error),
                 finished_at=self._shop.clock.now(),
             )
         )
@@ -258,7 +260,7 @@ class StepAttempts:
             phase=ended.phase,
             reason=ended.reason,
             exit_code=ended.exit_code,
-            error=ended.error,
+            error=self._shop.scrub(ended.error),
             outputs=ended.outputs,
             artifacts=ended.artifacts,
             finished_at=now,

@@ -9,10 +9,10 @@ from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.execution import Execution, House, LineTold
 from controller.execute.keeper import sweep
-from controller.execute.logs import segment_path
+from controller.execute.logs import mend, segment_path
 from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets
 from controller.execute.rules import Verdict
-from controller.execute.sealing import Sealer
+from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
 from controller.model.changes import Change, FinishAttempt, FinishRun, PutStep
 from controller.model.run import Attempt, Phase, Run, StepRun
@@ -123,8 +123,8 @@ class RunEngine:
         """
         open_attempts = [one for one in attempts if not one.phase.terminal]
         await asyncio.to_thread(sweep, {one.nonce for one in open_attempts})
-        sealer = Sealer(self._house.ledger, self._house.blobs)
-        self._seal_left(sealer, attempts)
+        ledger = RunLedger(self._house.ledger, self._house.blobs)
+        self._seal_left(ledger, attempts)
         rows = [self._interrupted(row) for row in steps]
         now = self._house.clock.now()
         changes: list[Change] = [
@@ -138,8 +138,8 @@ class RunEngine:
                 if row != old
             ),
         ]
-        await sealer.settled()
-        await sealer.record(*changes)
+        await ledger.settled()
+        await ledger.record(*changes)
         execution = Execution(self._house, run, workflow, self._executor(run))
         self._executions[run.id] = execution
         message = "the controller that ran it is gone"
@@ -160,11 +160,12 @@ class RunEngine:
             finished_at=self._house.clock.now(),
         )
 
-    def _seal_left(self, sealer: Sealer, attempts: Sequence[Attempt]) -> None:
+    def _seal_left(self, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
         for one in attempts:
             path = segment_path(self._house.state_dir, one.run, one.step, one.index, one.number)
-            if one.log is None:
-                sealer.seal(path, one, truncated=not one.phase.terminal)
+            if one.log is None and path.exists():
+                dropped = mend(path)
+                ledger.seal(path, one, truncated=dropped or not one.phase.terminal)
 
 
 def interrupted_attempt(attempt: Attempt, clock: Clock) -> Attempt:

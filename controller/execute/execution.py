@@ -17,8 +17,8 @@ from controller.execute.logs import LogSegment, segment_path
 from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets, Session
 from controller.execute.request import Materials
 from controller.execute.rules import Verdict
+from controller.execute.run_ledger import RunLedger
 from controller.execute.scrub import Scrubber
-from controller.execute.sealing import Sealer
 from controller.execute.sections import hook_for, hooks_of, rows_of, sections
 from controller.execute.slots import Slots
 from controller.execute.walk import Walk
@@ -76,7 +76,7 @@ class Execution:
         self._renewing = asyncio.Lock()
         self._scrubber = Scrubber(())
         self._started = False
-        self._ledger = Sealer(house.ledger, house.blobs)
+        self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
             run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
@@ -125,7 +125,7 @@ class Execution:
             return await self._finish(Verdict(Phase.ERROR, error.reason, str(error)))
         finally:
             self._preparing = None
-        await self._start()
+        self._start()
         return await self._finish(await self._through_sections())
 
     def _refused(self) -> Verdict | None:
@@ -195,10 +195,10 @@ class Execution:
         self._materials.run, self._materials.inputs = self.run, places
         self._materials.begin()
 
-    async def _start(self) -> None:
+    def _start(self) -> None:
         assert self._session is not None  # noqa: S101 - `_prepare` has opened it
         self._started = True
-        await self._ledger.record(
+        self._ledger.defer(
             StartRun(
                 run=self.run.id,
                 at=self._house.clock.now(),
@@ -288,6 +288,7 @@ class Execution:
             renew=self._renew,
             segment=self._segment,
             seal=self._seal,
+            scrub=self._scrub,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
@@ -341,12 +342,15 @@ class Execution:
                 run=self.run.id,
                 phase=verdict.phase,
                 reason=verdict.reason,
-                message=self._scrubber.scrub(verdict.message.encode()).decode("utf-8", "replace"),
+                message=self._scrub(verdict.message),
                 outputs=outputs,
                 at=now,
             ),
         )
         return verdict.phase
+
+    def _scrub(self, text: str) -> str:
+        return self._scrubber.scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def _with_outputs(self, verdict: Verdict) -> tuple[Verdict, dict[str, object]]:
         if verdict.phase is not Phase.SUCCEEDED or not self._workflow.outputs:

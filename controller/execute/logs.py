@@ -41,13 +41,17 @@ class LogSegment:
     def write(self, stream: str, data: bytes) -> None:
         """Take raw bytes; whole lines are written at once, the rest when it is whole."""
         *lines, rest = (self._partial.get(stream, b"") + data).split(b"\n")
-        while len(rest) > LONGEST_LINE + self._scrubber.longest:
+        while self._too_long(rest):
             rest = self._scrubber.scrub(rest)
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
+            if self._too_long(rest):  # still: what is cut off can't be the head of a secret
+                lines.append(rest[:LONGEST_LINE])
+                rest = rest[LONGEST_LINE:]
         self._partial[stream] = rest
         if lines:
             self._append(stream, lines)
+
+    def _too_long(self, rest: bytes) -> bool:
+        return len(rest) >= LONGEST_LINE + self._scrubber.longest
 
     def note(self, text: str) -> None:
         """Write Rondel's own words."""
@@ -64,20 +68,22 @@ class LogSegment:
     def _append(self, stream: str | None, lines: list[bytes]) -> None:
         now = self._clock.now()
         time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        written = []
-        for raw in lines:
-            for piece in pieces(self._scrubber.scrub(raw.removesuffix(b"\r"))):
-                text = piece.decode("utf-8", "replace")
-                line = {"time": time, "stream": stream, "line": text}
-                written.append(json.dumps(line, ensure_ascii=False))
-                if self._on_line is not None:
-                    self._on_line(stream, text, now)
-        self._files.write(("\n".join(written) + "\n").encode("utf-8", "replace"))
+        head = f'{{"time":"{time}","stream":{json.dumps(stream)},"line":'
+        whole = self._scrubber.scrub(b"\n".join(lines)).split(b"\n")
+        texts = [text for raw in whole for text in pieces(raw.removesuffix(b"\r"))]
+        self._files.write("".join([f"{head}{quoted(text)}}}\n" for text in texts]).encode())
+        if self._on_line is not None:
+            for text in texts:
+                self._on_line(stream, text, now)
 
 
-def pieces(line: bytes) -> Iterator[bytes]:
+def pieces(line: bytes) -> Iterator[str]:
+    """Yield a line as text, in pieces when it is very long."""
     for start in range(0, max(len(line), 1), LONGEST_LINE):
-        yield line[start : start + LONGEST_LINE]
+        yield line[start : start + LONGEST_LINE].decode("utf-8", "replace")
+
+
+quoted = json.encoder.encode_basestring  # a string's JSON, in C; json.dumps asks more first
 
 
 class Halves:
@@ -138,7 +144,11 @@ def join(path: Path, *, dropped: bool) -> None:
     """Append the tail's parts to the first half, with a mark where lines are missing."""
     with path.open("ab") as whole:
         if dropped:
-            mark = {"time": "", "stream": None, "line": "... lines left out: over logs.maxSize ..."}
+            mark = {
+                "time": time_of_last(path),
+                "stream": None,
+                "line": "... lines left out: over logs.maxSize ...",
+            }
             whole.write(json.dumps(mark).encode() + b"\n")
         for part in (older(path), tail(path)):
             if part.exists():
@@ -146,6 +156,22 @@ def join(path: Path, *, dropped: bool) -> None:
                     while chunk := file.read(1 << 20):
                         whole.write(chunk)
                 part.unlink()
+
+
+def time_of_last(path: Path) -> str | None:
+    """Return the time of a segment's last whole line."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2 * LONGEST_LINE))
+        lines = file.read().splitlines()
+    return parsed(lines[-1].decode("utf-8", "replace"))["time"] if lines else None
+
+
+def mend(path: Path) -> bool:
+    """Join the parts of a segment that nobody closed; return whether lines may be missing."""
+    dropped = older(path).exists()
+    if dropped or tail(path).exists():
+        join(path, dropped=dropped)
+    return dropped
 
 
 def segment_path(state_dir: Path, run: str, step: str, index: int, number: int) -> Path:
@@ -158,4 +184,13 @@ def read_lines(path: Path) -> Iterator[dict[str, str | None]]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.endswith("\n"):
-                yield json.loads(line)
+                yield parsed(line)
+
+
+def parsed(line: str) -> dict[str, str | None]:
+    """Return a segment's line; one that a crash has broken is shown as it is."""
+    try:
+        found: dict[str, str | None] = json.loads(line)
+    except ValueError:
+        return {"time": None, "stream": None, "line": line.rstrip("\n")}
+    return found

@@ -12,6 +12,7 @@ DEPENDENCY_FAILED = "DependencyFailed"
 DEPENDENCY_SKIPPED = "DependencySkipped"
 CONDITION_FALSE = "ConditionFalse"
 RUN_ENDED = "RunEnded"
+EXIT_CODE = "ExitCode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,6 @@ def worst(bad: list[StepRun], phase: Phase) -> Verdict | None:
     done = next((one for one in bad if one.phase is phase), None)
     if done is None:
         return None
-    reason = "StepError" if phase is Phase.ERROR else "StepFailed"
+    reason = done.reason if done.reason not in {"", EXIT_CODE} else f"Step{phase}"
     message = f"step {done.name}: {done.reason}" + (f": {done.error}" if done.error else "")
     return Verdict(phase, reason, message)

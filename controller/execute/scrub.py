@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 MASK = b"***"
+WRAPS = (76, 64)  # characters of base64 in a line
 SHORTEST = 4  # bytes; shorter values would blot out ordinary words
 
 
@@ -35,14 +36,22 @@ def forms(value: str) -> Iterator[bytes]:
 def aligned(plain: bytes) -> Iterator[bytes]:
     """Yield the base64 of a value wherever it stands in what was encoded.
 
-    The first and last characters mix with the neighbours' bits, so they are left out.
+    The first and last characters mix with the neighbours' bits, so they are left out. Long ones
+    are yielded as the lines that `base64` and PEM files wrap them into, too.
     """
     for shift in range(3):
-        padded = b"\0" * shift + plain
+        start, whole = (0, 2, 3)[shift], (shift + len(plain)) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            text = encode(padded)
-            start = (0, 2, 3)[shift]
-            whole = len(padded) // 3 * 4
-            if whole - start >= SHORTEST:
-                yield text[start:whole]
+            yield from worth_it(encode(b"\0" * shift + plain)[start:whole])
     yield base64.b64encode(plain)
+    for width in WRAPS:
+        yield from worth_it(*wrapped(base64.b64encode(plain), width))
+
+
+def wrapped(text: bytes, width: int) -> Iterator[bytes]:
+    if len(text) > width:
+        yield from (text[start : start + width] for start in range(0, len(text), width))
+
+
+def worth_it(*found: bytes) -> Iterator[bytes]:
+    return (one for one in found if len(one) >= SHORTEST)

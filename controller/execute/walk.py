@@ -75,8 +75,7 @@ class Walk:
         finally:
             await self._abandon()
         self._skip_the_rest()
-        if self._changes:
-            await self._record()
+        self._shop.ledger.defer(*self._changes)
 
     async def _abandon(self) -> None:
         """Only when this walk itself is being cancelled is anything left to end."""
@@ -101,7 +100,7 @@ class Walk:
             )
         now = [one for one in launches if self._slots.take()]
         self._changes += [one.start_change(one.first) for one in now]
-        if self._changes:
+        if launches or (self._changes and self._running):  # else the run's next word takes them
             await self._record()
         for one in launches:
             task = asyncio.create_task(one.run() if one in now else self._when_free(one))
