@@ -6,14 +6,16 @@ from functools import cached_property
 
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
 
+WORKFLOW = "Workflow"
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """What is known of one manifest file: who it declares, and what is wrong with it."""
 
-    documents: tuple[ParsedDocument, ...] = ()
-    faults: tuple[Fault, ...] = ()
-    kept: frozenset[str] = frozenset()  # names it declared before it stopped being readable
+    documents: tuple[ParsedDocument, ...] = ()  # of workflows
+    faults: tuple[Fault, ...] = ()  # of the file and of every document
+    kept: frozenset[str] = frozenset()  # names it may still declare, where it can't be read
 
     @property
     def names(self) -> frozenset[str]:
@@ -32,7 +34,11 @@ class Loaded:
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> files
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
+    faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
     path_faults: tuple[Fault, ...] = ()  # of the snapshot itself
+    unreadable: tuple[str, ...] = ()  # of the snapshot
+    emptied: bool = False  # nothing is left, and that is not believed
+    looked: bool = False  # a snapshot has been seen: the store's owners are no longer the newest
     changed: frozenset[str] = frozenset()
 
     @classmethod
@@ -48,38 +54,90 @@ class Loaded:
 
     @cached_property
     def faults(self) -> tuple[Fault, ...]:
-        """Every fault of the files, by path."""
-        found = {
-            fault: None for path in sorted(self.files) for fault in faults_of(self.files[path])
-        }
+        """Every fault of the files, by path; then those between files."""
+        found = {fault: None for path in sorted(self.faulty) for fault in self.faulty[path]}
         return tuple({**found, **dict.fromkeys(self.invalid.values())})
 
     @property
     def all_faults(self) -> tuple[Fault, ...]:
         return (*self.path_faults, *self.faults)
 
+    def holds(self, name: str) -> bool:
+        """Tell whether a name that isn't declared is nevertheless not known to be gone.
 
-def faults_of(record: FileRecord) -> tuple[Fault, ...]:
-    return (*record.faults, *(fault for one in record.documents for fault in one.faults))
+        So it is when its file can't be read, when nothing is left at all, or without `prune`.
+        """
+        if name in self.declarations or name in self.invalid:
+            return True
+        owner = self.owners.get(name)
+        return owner is not None and (
+            self.emptied or not self.prune or hidden(owner, self.unreadable)
+        )
+
+
+def remembered(loaded: Loaded, declarations: Iterable[Declaration]) -> Loaded:
+    """Take up what was loaded before a restart, as if its files had just been read."""
+    known = {one.name: one for one in declarations}
+    kept: dict[str, set[str]] = {}
+    for one in known.values():
+        kept.setdefault(one.file, set()).add(one.name)
+    return replace(
+        loaded,
+        files={path: FileRecord(kept=frozenset(names)) for path, names in kept.items()},
+        claims={name: (one.file,) for name, one in known.items()},
+        declarations=known,
+    )
 
 
 def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile | None]) -> Loaded:
     """Return the desired state after a snapshot; `parsed` holds each manifest that changed.
 
-    A path whose value is None is gone, unless the snapshot could not read what is above it.
+    A path whose value is None is gone, unless the snapshot still has it or could not read what is
+    above it.
     """
-    files, claims = dict(loaded.files), dict(loaded.claims)
-    touched: set[str] = set()
+    files, claims, faulty = dict(loaded.files), dict(loaded.claims), dict(loaded.faulty)
+    touched = set(loaded.declarations) if loaded.emptied else set()
     for path, file in parsed.items():
-        if file is None and hidden(path, snapshot.unreadable):
+        if file is None and (path in snapshot.entries or hidden(path, snapshot.unreadable)):
             continue
         before = files.pop(path, None)
+        faulty.pop(path, None)
         if file is not None:
-            files[path] = record_of(file, before)
+            files[path] = record_of(file, names_before(loaded, path, before))
+            if files[path].faults:
+                faulty[path] = files[path].faults
         touched |= reclaim(claims, path, before, files.get(path))
-    if not files and loaded.declarations and not loaded.allow_empty:
-        return replace(loaded, changed=frozenset(), path_faults=(emptied(loaded), *snapshot.faults))
-    return settle(replace(loaded, files=files, claims=claims, path_faults=snapshot.faults), touched)
+    gone = not files and not loaded.allow_empty and bool(loaded.declarations or loaded.owners)
+    after = replace(
+        loaded,
+        files=files,
+        claims=claims,
+        faulty=faulty,
+        path_faults=snapshot.faults,
+        unreadable=snapshot.unreadable,
+        emptied=gone,
+        looked=True,
+    )
+    return nothing_left(after) if gone else settle(after, touched)
+
+
+def nothing_left(loaded: Loaded) -> Loaded:
+    """More likely a mistake than a wish: all that is loaded stays until something is there."""
+    fault = Fault(
+        file=loaded.source,
+        problem=f"no manifest is left; {len(loaded.declarations)} loaded workflows stay",
+        remedy="set allowEmpty: true if it is meant to be empty",
+    )
+    return replace(loaded, changed=frozenset(), path_faults=(fault, *loaded.path_faults))
+
+
+def names_before(loaded: Loaded, path: str, before: FileRecord | None) -> frozenset[str]:
+    """Return what a file has declared until now; the store knows it when we have just started."""
+    if before is not None:
+        return before.names
+    if loaded.looked:
+        return frozenset()
+    return frozenset(name for name, owner in loaded.owners.items() if owner == path)
 
 
 def reclaim(
@@ -99,35 +157,35 @@ def hidden(path: str, unreadable: Iterable[str]) -> bool:
     return any(path == one or path.startswith(one + "/") for one in unreadable)
 
 
-def record_of(file: ParsedFile, before: FileRecord | None) -> FileRecord:
-    """A file that can't be parsed is never read as having lost its workflows."""
-    kept = before.names if file.faults and before is not None else frozenset()
-    documents = tuple(one for one in file.documents if one.kind == "Workflow")
-    return FileRecord(documents=documents, faults=file.faults, kept=kept)
+def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
+    """A file that can't be read, or a document whose name can't, has lost none of its workflows."""
+    documents = tuple(one for one in file.documents if one.kind == WORKFLOW)
+    faults = (*file.faults, *(fault for one in file.documents for fault in one.faults))
+    doubtful = bool(file.faults) or any(map(is_nameless, file.documents))
+    return FileRecord(documents, faults, names if doubtful else frozenset())
 
 
-def emptied(loaded: Loaded) -> Fault:
-    return Fault(
-        file=loaded.source,
-        problem=f"no manifest is left; {len(loaded.declarations)} loaded workflows stay",
-        remedy="set allowEmpty: true if it is meant to be empty",
-    )
+def is_nameless(document: ParsedDocument) -> bool:
+    """Tell whether a faulty document could be any workflow."""
+    return bool(document.faults) and not (document.kind == WORKFLOW and document.name)
 
 
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
     """Judge each touched name anew."""
+    claims = dict(loaded.claims)
     declarations, invalid = dict(loaded.declarations), dict(loaded.invalid)
     changed = set()
     for name in touched:
         before = (declarations.pop(name, None), invalid.pop(name, None))
-        declaration, fault = judge(loaded, name, loaded.claims[name])
+        declaration, fault = judge(loaded, name, claims.get(name, ()))
         if declaration is not None:
             declarations[name] = declaration
         if fault is not None:
             invalid[name] = fault
+        if not claims.get(name, ()):
+            claims.pop(name, None)
         if before != (declaration, fault):
             changed.add(name)
-    claims = {name: paths for name, paths in loaded.claims.items() if paths}
     return replace(
         loaded,
         claims=claims,
@@ -153,18 +211,19 @@ def judge(
 def contested(
     loaded: Loaded, name: str, paths: tuple[str, ...], owner: str
 ) -> tuple[Declaration | None, Fault | None]:
-    """Two files declare one name: the owner stays; on first sight neither loads."""
-    others = [path for path in paths if path != owner]
+    """Several files declare one name: the owner stays; without one, what was loaded stays."""
+    other = next(path for path in paths if path != owner)
+    line = line_of(loaded.files[other], name)
     fault = Fault(
-        file=others[0],
-        line=line_of(loaded.files[others[0]], name),
-        column=1 if line_of(loaded.files[others[0]], name) else 0,
+        file=other,
+        line=line,
+        column=1 if line else 0,
         pointer="/metadata/name",
         problem=f"{name!r} is declared in {' and in '.join(paths)}",
         remedy="rename one of them",
     )
     if not owner:
-        return None, fault
+        return loaded.declarations.get(name), fault
     declaration, own_fault = text_of(loaded, name, owner)
     return declaration, own_fault or fault
 
