@@ -41,7 +41,7 @@ class Place:
     source: Source
     status: SourceStatus
     loaded: desired.Loaded
-    remembered: Mapping[str, WorkflowStatus]  # until the first snapshot is loaded
+    remembered: tuple[WorkflowStatus, ...]  # until the first snapshot is loaded
     snapshot: Snapshot | None = None
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
@@ -89,7 +89,7 @@ class Loading:
                 allow_empty=settings.allow_empty,
                 owners={one.name: one.file for one in remembered},
             ),
-            remembered={one.name: one for one in remembered},
+            remembered=tuple(remembered),
         )
 
     async def follow(self, name: str) -> None:
@@ -199,7 +199,7 @@ class Loading:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
         if place.snapshot is None:
-            place.loaded = await self._last_valid(place)
+            place.loaded = await self._remember(place, snapshot)
         with collector_off():
             parsed = await self._parsed(place, snapshot, touched(place, snapshot))
             place.loaded = desired.advance(place.loaded, snapshot, parsed)
@@ -276,19 +276,18 @@ class Loading:
             for path, file in parsed.items()
         }
 
-    async def _last_valid(self, place: Place) -> desired.Loaded:
-        """After a restart a manifest that is broken now still has its last valid spec."""
-        broken = {one.blob: one for one in place.remembered.values() if one.blob and not one.valid}
-        index = await self._store.parsed(list(broken), manifest.READER_VERSION) if broken else {}
-        declarations = {}
-        for blob, text in index.items():
-            status = broken[blob]
-            parsed = manifest.decode(text, source=status.source, path=status.file, blob=blob)
-            for document in parsed.documents:
-                if document.name == status.name and document.declaration is not None:
-                    declarations[status.name] = document.declaration
-        place.remembered = {}
-        return replace(place.loaded, declarations=declarations)
+    async def _remember(self, place: Place, snapshot: Snapshot) -> desired.Loaded:
+        """Take up what was loaded before a restart, where the files say something else by now.
+
+        A manifest that is broken or can't be read keeps its last valid spec; one that is gone
+        retires as it would have done while we looked.
+        """
+        moved = [one for one in place.remembered if is_moved(one, snapshot)]
+        place.remembered = ()
+        blobs = {one.blob for one in moved}
+        index = await self._store.parsed(blobs, manifest.READER_VERSION) if blobs else {}
+        known = [declared for one in moved if (declared := last_valid(one, index)) is not None]
+        return desired.remembered(place.loaded, known)
 
     def _moved_inputs(self, place: Place, snapshot: Snapshot) -> set[str]:
         """Return the workflows whose declared inputs are not what they were."""
@@ -328,9 +327,26 @@ def renewed(old: SourceStatus | None, fresh: SourceStatus) -> SourceStatus:
 def touched(place: Place, snapshot: Snapshot) -> list[str]:
     """Return the manifests to look at: all on the first look, else those that changed."""
     if snapshot.changed is None or place.snapshot is None:
-        before = place.snapshot.entries if place.snapshot else {}
+        before = place.snapshot.entries if place.snapshot else place.loaded.files
         return [path for path in {**before, **snapshot.entries} if is_manifest(path, snapshot)]
     return [path for path in snapshot.changed if is_manifest(path, snapshot)]
+
+
+def is_moved(status: WorkflowStatus, snapshot: Snapshot) -> bool:
+    """Tell whether a workflow's file is not what its last valid spec was read from."""
+    entry = snapshot.entries.get(status.file)
+    return bool(status.blob) and (entry is None or entry.blob != status.blob or not status.valid)
+
+
+def last_valid(status: WorkflowStatus, index: Mapping[str, str]) -> Declaration | None:
+    """Return the declaration that a workflow had, if the parse cache still has it."""
+    if status.blob not in index:
+        return None
+    parsed = manifest.decode(
+        index[status.blob], source=status.source, path=status.file, blob=status.blob
+    )
+    named = (one.declaration for one in parsed.documents if one.name == status.name)
+    return next(named, None)
 
 
 def is_manifest(path: str, snapshot: Snapshot) -> bool:
@@ -365,11 +381,17 @@ def cache_rows(
             file.blob,
             manifest.READER_VERSION,
             manifest.encode(file),
-            tuple(document.body or "" for document in file.documents),
+            bodies(file),
         )
         for file in files
         if file is not None and not file.faults and not any(d.faults for d in file.documents)
     ]
+
+
+def bodies(file: ParsedFile) -> tuple[str, ...]:
+    """Return each document's body at its number; other YAML of the file leaves a gap."""
+    found = {one.document: one.body or "" for one in file.documents}
+    return tuple(found.get(number, "") for number in range(max(found, default=-1) + 1))
 
 
 def without_bodies(file: ParsedFile) -> ParsedFile:
