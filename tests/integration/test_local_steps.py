@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.execute.local import LocalExecutor
 from controller.model.run import Phase
 from controller.model.workflow import Artifact, Input, Mount, Output, OutputType, SecretUse
 from tests.engine_lab import lab, step, workflow
@@ -387,3 +388,23 @@ async def test_a_flood_of_output_is_bounded(tmp_path):
         lines = [line["line"] for line in await story.log("a")]
         assert (lines[0], lines[-1]) == ("1", "2000000")
         assert len(await rig.store.blobs.get(story.attempt("a").log)) < 1 << 21
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_steps_run_as_another_user_with_a_home_of_their_own(tmp_path):
+    (tmp_path / "d").write_text("mounted\n")
+    executor = LocalExecutor(state_dir=tmp_path / "state", user="nobody")
+    async with lab(tmp_path, executor=executor) as rig:
+        made = step(
+            "a",
+            "id -un; id -G; touch w $HOME/h $TMPDIR/t; cat o; echo v > o",
+            outputs=(Output(name="o", path="o"),),
+            mounts=(Mount(path="o", input="d"),),
+        )
+        story = await rig.execute(workflow(made, inputs=(Input(name="d", path="d"),)))
+        said = (await story.text("a")).split()
+        assert story.phase is Phase.SUCCEEDED, said
+        assert said[0] == "nobody"
+        assert "0" not in said
+        assert said[-1] == "mounted"
+        assert story.steps["a"].outputs == {"o": "v"}

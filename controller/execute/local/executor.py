@@ -4,6 +4,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,9 @@ class LocalExecutor:
         return None
 
     async def start(self) -> None:
+        if self._user is not None:
+            # Another user may not pass through the state directory, and never should.
+            self._work = Path(tempfile.mkdtemp(prefix="rondel-work-"))
         await self.keeper.start()
 
     async def open(self, run: Run, workflow: Workflow) -> Session:
@@ -60,6 +64,8 @@ class LocalExecutor:
 
     async def stop(self) -> None:
         await self.keeper.stop()
+        if self._user is not None:
+            await asyncio.to_thread(shutil.rmtree, self._work, ignore_errors=True)
 
 
 def needs_dagger(step: Step) -> str | None:

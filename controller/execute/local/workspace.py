@@ -1,5 +1,6 @@
 """An attempt's private place: workspace, HOME and TMPDIR; mounts as copies; what is collected."""
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -110,10 +111,19 @@ class Workspace:
 
 def link(found: Path, target: Path) -> Path:
     if found.is_dir():
-        shutil.copytree(found, target, symlinks=True, copy_function=os.link)
+        shutil.copytree(found, target, symlinks=True, copy_function=link_file)
     else:
-        os.link(found, target)
+        link_file(found, target)
     return target
+
+
+def link_file(found: str | Path, target: str | Path) -> None:
+    try:
+        os.link(found, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(found, target)  # another user's workspace may be on another file system
 
 
 def forced(_: object, path: str, __: object) -> None:
