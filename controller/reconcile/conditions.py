@@ -54,7 +54,8 @@ def applied(
     faults = loaded.all_faults
     generation = status.generation
     if faults:
-        message = f"{len(faults)} faults: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        message = f"{count}: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
         ready = condition("Ready", Status.FALSE, "PartiallyApplied", message, now, generation)
     else:
         ready = condition("Ready", Status.TRUE, "Applied", snapshot.revision, now, generation)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from pathspec import GitIgnoreSpec
 
@@ -18,6 +19,7 @@ class Index:
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self._entries = entries
         self._paths: list[str] | None = None  # sorted when an input first asks
+        self._digests: dict[tuple[str, tuple[str, ...]], str | None] = {}  # many share an input
 
     def select(self, wanted: Input) -> dict[str, Entry]:
         """Return the input's files, by path relative to it ("" when it is one file)."""
@@ -26,14 +28,17 @@ class Index:
             return {"": self._entries[root]}
         below = self._below(root)
         if wanted.ignore:
-            ignored = GitIgnoreSpec.from_lines(wanted.ignore)
+            ignored = patterns(wanted.ignore)
             below = {path: entry for path, entry in below.items() if not ignored.match_file(path)}
         return below
 
     def digest(self, wanted: Input) -> str | None:
         """Return the input's digest; None when nothing is there."""
-        selected = self.select(wanted)
-        return digest_of(selected) if selected else None
+        key = (normal(wanted.path), wanted.ignore)
+        if key not in self._digests:
+            selected = self.select(wanted)
+            self._digests[key] = digest_of(selected) if selected else None
+        return self._digests[key]
 
     def _below(self, root: str) -> dict[str, Entry]:
         if self._paths is None:
@@ -44,6 +49,11 @@ class Index:
         last = bisect_left(self._paths, root + AFTER_SLASH)
         cut = len(root) + 1
         return {path[cut:]: self._entries[path] for path in self._paths[first:last]}
+
+
+@lru_cache(maxsize=1024)
+def patterns(lines: tuple[str, ...]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(lines)
 
 
 def select(entries: Mapping[str, Entry], wanted: Input) -> dict[str, Entry]:

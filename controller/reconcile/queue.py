@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
+SLACK = 64  # replaced wake-ups that aren't worth a sweep
 
 
 class WorkQueue(Generic[Key]):
@@ -27,6 +28,8 @@ class WorkQueue(Generic[Key]):
         self._count += 1
         self._due[key] = (when, self._count)
         heapq.heappush(self._heap, (when, self._count, key))
+        if len(self._heap) > SLACK + 2 * len(self._due):
+            self._sweep()
 
     def pop_ready(self, now: datetime) -> list[Key]:
         """Return the keys to look at now; they are no longer in the queue."""
@@ -37,6 +40,11 @@ class WorkQueue(Generic[Key]):
                 self._ready[key] = None
         ready, self._ready = list(self._ready), {}
         return ready
+
+    def _sweep(self) -> None:
+        """Drop replaced wake-ups, so that the heap stays as small as the keys are few."""
+        self._heap = [(when, count, key) for key, (when, count) in self._due.items()]
+        heapq.heapify(self._heap)
 
     def next_at(self) -> datetime | None:
         """Return when the next key wakes; None when none does."""

@@ -1,8 +1,9 @@
 """Runs before they start: their ids, who may start now, and why the others wait."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from heapq import heapify, heappop
 
 from controller import digest
 from controller.model.run import Phase, Run, Trigger
@@ -68,11 +69,17 @@ def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | Non
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Runs to start now, in order; why each other one waits; when a wait ends by itself."""
+    """Runs to start now, in order; the others and why each waits; when a wait ends by itself."""
 
     start: tuple[Run, ...]
-    waiting: Mapping[str, str]  # run id -> reason
+    rest: tuple[Run, ...]
+    why: Callable[[Run], str]
     wake_at: datetime | None
+
+    @property
+    def waiting(self) -> Mapping[str, str]:
+        """Return run id -> why it waits; worked out when somebody asks."""
+        return {run.id: self.why(run) for run in self.rest}
 
 
 def claimable(
@@ -83,24 +90,54 @@ def claimable(
     now: datetime,
     policy: Callable[[tuple[str, str]], ConcurrencyPolicy],
 ) -> Choice:
-    """Choose which Pending runs start: by priority, then time, as far as the limits allow."""
-    busy = {(run.source, run.workflow) for run in running}
-    free = max_runs - len(list(running))
-    start: list[Run] = []
-    waiting: dict[str, str] = {}
-    for run in sorted(pending, key=order):
-        key = (run.source, run.workflow)
-        if run.not_before is not None and run.not_before > now:
-            waiting[run.id] = f"not before {run.not_before.isoformat(timespec='seconds')}"
-        elif key in busy and policy(key) is not ConcurrencyPolicy.ALLOW:
-            waiting[run.id] = "another run of this workflow is active"
-        elif free <= 0:
-            waiting[run.id] = f"maxParallel.runs ({max_runs}) are running"
-        else:
-            start.append(run)
-            busy.add(key)
-            free -= 1
-    return Choice(tuple(start), waiting, next_moment(pending, now))
+    """Choose which Pending runs start: by priority, then time, as far as the limits allow.
+
+    Args:
+        pending: runs that nobody has claimed.
+        running: claimed ones, of every workflow.
+        max_runs: how many may be claimed at once (maxParallel.runs).
+        now: the pass's single reading of the clock.
+        policy: of a workflow (source, name); but for Allow one of its runs is active at a time.
+    """
+    waiting, active = list(pending), list(running)
+    busy = {key_of(run) for run in active}
+    free = max_runs - len(active)
+    start: dict[str, Run] = {}
+    queue = in_order(waiting, now) if free > 0 else iter(())
+    for run in queue:
+        if key_of(run) in busy and policy(key_of(run)) is not ConcurrencyPolicy.ALLOW:
+            continue
+        start[run.id] = run
+        busy.add(key_of(run))
+        if len(start) == free:
+            break
+
+    def why(run: Run) -> str:
+        if is_early(run, now):
+            return f"not before {run.not_before:%Y-%m-%dT%H:%M:%SZ}"
+        if key_of(run) in busy and policy(key_of(run)) is not ConcurrencyPolicy.ALLOW:
+            return "another run of this workflow is active"
+        return f"maxParallel.runs ({max_runs}) are running"
+
+    rest = tuple(run for run in waiting if run.id not in start)
+    return Choice(tuple(start.values()), rest, why, next_moment(waiting, now))
+
+
+def in_order(pending: Iterable[Run], now: datetime) -> Iterator[Run]:
+    """Yield what may start by its own time; only as many as are asked for are sorted."""
+    ripe = (run for run in pending if not is_early(run, now))
+    heap = [(order(run), number, run) for number, run in enumerate(ripe)]
+    heapify(heap)
+    while heap:
+        yield heappop(heap)[2]
+
+
+def key_of(run: Run) -> tuple[str, str]:
+    return (run.source, run.workflow)
+
+
+def is_early(run: Run, now: datetime) -> bool:
+    return run.not_before is not None and run.not_before > now
 
 
 def order(run: Run) -> tuple[int, datetime, str]:
