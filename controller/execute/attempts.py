@@ -66,8 +66,8 @@ class Shop:
     materials: Materials
     infrastructure: InfrastructureRetry
     is_transient: Callable[[str], bool]  # the operator's own patterns
-    session: Callable[[], Session]
-    renew: Callable[[Session], Awaitable[None]]  # a session that was lost, for a new one
+    session: Callable[[], Awaitable[Session]]
+    drop: Callable[[Session], Awaitable[None]]  # one that was lost; `session` opens another
     segment: Callable[[str, int], LogSegment]  # step, attempt number
     seal: Callable[[LogSegment, Attempt], None]
     scrub: Callable[[str], str]  # an error may quote what a step said
@@ -177,7 +177,8 @@ class StepAttempts:
         )
         if request.collect:
             request.staging.mkdir(parents=True)
-        session = self._shop.session()
+        with self.interruptible():
+            session = await self._shop.session()
         try:
             with self.interruptible():
                 async with asyncio.timeout(seconds(step.timeout)) as limit:
@@ -195,7 +196,8 @@ class StepAttempts:
     async def _not_completed(self, session: Session, outcome: Outcome) -> Ended:
         transient = outcome.verdict is Verdict.TRANSIENT or self._shop.is_transient(outcome.error)
         if outcome.reason in {"SessionLost", "KeeperLost"}:
-            await self._shop.renew(session)
+            with self.interruptible():
+                await self._shop.drop(session)
         return Ended(Phase.ERROR, outcome.reason, outcome.error, transient=transient)
 
     async def _completed(self, step: Step, outcome: Outcome) -> Ended:

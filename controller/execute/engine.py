@@ -7,7 +7,8 @@ from pathlib import Path
 
 from controller.clock import Clock
 from controller.errors import RondelError
-from controller.execute.execution import Execution, House, LineTold
+from controller.execute.execution import Execution
+from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
 from controller.execute.logs import mend, segment_path
 from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets

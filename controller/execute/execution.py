@@ -2,59 +2,32 @@
 
 import asyncio
 import re
-import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
+from controller.execute.house import House
 from controller.execute.logs import LogSegment, segment_path
-from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets, Session
+from controller.execute.materialise import Requeued, clear, materialise, moved_on
+from controller.execute.ports import Executor
 from controller.execute.request import Materials
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.scrub import Scrubber
 from controller.execute.sections import hook_for, hooks_of, rows_of, sections
-from controller.execute.slots import Slots
+from controller.execute.sessions import Sessions
 from controller.execute.walk import Walk
 from controller.manifest.evaluate import condition
 from controller.manifest.expression import render
 from controller.model.changes import FinishRun, PutStep, RequeueRun, StartRun
 from controller.model.run import Attempt, Phase, Run, StepRun
-from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Step, Workflow
 from controller.reconcile.retry import delay
 
 HEARD_SECONDS = 0.02  # until a cancelled attempt has begun to end its processes
-CLOSE_SECONDS = 30.0  # for a session's own goodbye
-
-LineTold = Callable[[str, str, int, str | None, str], None]
-"""Told of each log line: run, step, attempt, stream, text."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """What every run of this process shares."""
-
-    ledger: Ledger
-    blobs: Blobs
-    inputs: Inputs
-    secrets: Secrets
-    clock: Clock
-    state_dir: Path
-    slots: Slots
-    log_max_size: int
-    infrastructure: InfrastructureRetry
-    on_line: LineTold | None = None
-
-
-class Requeued(Exception):  # noqa: N818 - not an error: the run goes back to Pending
-    """The run can't go on as planned and waits for another turn."""
 
 
 class Execution:
@@ -72,8 +45,7 @@ class Execution:
         self._now = False  # cancelled without hooks and finally
         self._walk: Walk | None = None
         self._preparing: asyncio.Task[None] | None = None
-        self._session: Session | None = None
-        self._renewing = asyncio.Lock()
+        self._sessions = Sessions(executor, run, workflow)
         self._scrubber = Scrubber(())
         self._started = False
         self._ledger = RunLedger(house.ledger, house.blobs)
@@ -159,36 +131,23 @@ class Execution:
                 return
 
     async def _prepare_once(self) -> None:
-        if self._session is None:
+        if not self._sessions.open:
             names = tuple(
                 sorted({use.secret for one in self._steps.values() for use in one.secrets})
             )
             self._materials.secrets = await self._house.secrets.resolve(self.run.source, names)
             self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
-            self._session = await self._executor.open(self.run, self._workflow)
+            await self._sessions.begin()
         await self._materialise()
 
     async def _materialise(self) -> None:
-        """Write the inputs once; a folder that moved on since the plan puts the run back."""
-        digests, places = {}, {}
-        for wanted in self._workflow.inputs:
-            target = self._folder / "inputs" / wanted.name
-            await asyncio.to_thread(clear, target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            digests[wanted.name] = await self._house.inputs.materialise(
-                self.run.source, self.run.revision, wanted, target
-            )
-            places[wanted.name] = target
-        planned = dict(self.run.inputs)
-        if planned and planned != digests:
-            moved = sorted(name for name in digests if planned.get(name) != digests[name])
+        digests, places = await materialise(self._house, self.run, self._workflow, self._folder)
+        moved = moved_on(self.run.inputs, digests)
+        if moved:
+            message = f"inputs changed while the run waited: {', '.join(moved)}"
+            now = self._house.clock.now()
             await self._ledger.record(
-                RequeueRun(
-                    run=self.run.id,
-                    reason="SourceChanged",
-                    message=f"inputs changed while the run waited: {', '.join(moved)}",
-                    at=self._house.clock.now(),
-                )
+                RequeueRun(run=self.run.id, reason="SourceChanged", message=message, at=now)
             )
             raise Requeued
         self.run = replace(self.run, inputs=digests)
@@ -196,7 +155,6 @@ class Execution:
         self._materials.begin()
 
     def _start(self) -> None:
-        assert self._session is not None  # noqa: S101 - `_prepare` has opened it
         self._started = True
         self._ledger.defer(
             StartRun(
@@ -205,7 +163,7 @@ class Execution:
                 executor=self._executor.name,
                 revision=self.run.revision,
                 inputs=self.run.inputs,
-                versions=self._session.versions,
+                versions=self._sessions.versions,
                 steps=tuple(self._rows.values()),
             )
         )
@@ -284,8 +242,8 @@ class Execution:
             materials=self._materials,
             infrastructure=self._house.infrastructure,
             is_transient=lambda text: any(one.search(text) for one in self._patterns),
-            session=self._current_session,
-            renew=self._renew,
+            session=self._sessions.current,
+            drop=self._sessions.drop,
             segment=self._segment,
             seal=self._seal,
             scrub=self._scrub,
@@ -293,23 +251,6 @@ class Execution:
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
         return [(self._steps[name], row) for name, row in self._rows.items() if row.phase.terminal]
-
-    # Sessions.
-
-    def _current_session(self) -> Session:
-        if self._session is None:
-            raise TransientError("the run's session is lost", reason="SessionLost")
-        return self._session
-
-    async def _renew(self, lost: Session) -> None:
-        """Open a new session in place of a lost one; several steps may notice at once."""
-        async with self._renewing:
-            if self._session is not lost:
-                return
-            self._session = None
-            await close(lost)
-            with suppress(TransientError):  # the next attempt says so, within the same budget
-                self._session = await self._executor.open(self.run, self._workflow)
 
     # Logs.
 
@@ -361,9 +302,7 @@ class Execution:
             return Verdict(Phase.ERROR, error.reason, str(error)), {}
 
     async def _clean_up(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await close(session)
+        await self._sessions.close()
         await asyncio.to_thread(clear, self._folder)
 
     # Recovery.
@@ -398,16 +337,3 @@ class Execution:
 
 def never_started(row: StepRun, at: datetime) -> StepRun:
     return replace(row, phase=Phase.SKIPPED, reason=rules.RUN_ENDED, finished_at=at)
-
-
-async def close(session: Session) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await session.close()
-
-
-def clear(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

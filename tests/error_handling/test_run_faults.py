@@ -33,6 +33,7 @@ class Scripted:
 
     def __init__(self, *outcomes, opening=()):
         self.outcomes, self.opening, self.opened, self.closed = list(outcomes), list(opening), 0, 0
+        self.outage = 0  # how often a second session can't be opened
 
     def refusal(self, _workflow):
         return None
@@ -46,6 +47,9 @@ class Scripted:
 
     async def open(self, _run, _workflow):
         self.opened += 1
+        if self.opened > 1 and self.outage:
+            self.outage -= 1
+            raise DOWN
         if self.opening:
             raise self.opening.pop(0)
         return self
@@ -132,6 +136,16 @@ async def test_an_engine_that_stays_away_is_an_error(tmp_path):
         story = await rig.execute(workflow(step("a"), finally_=(step("z"),)))
     assert (story.run.phase, story.run.reason) == (Phase.ERROR, "EngineUnavailable")
     assert story.told() == {"a": "Skipped/RunEnded", "z": "Skipped/RunEnded"}
+
+
+async def test_a_lost_session_is_opened_again_even_if_that_fails_at_first(tmp_path):
+    executor = Scripted(LOST, OK)
+    async with lab(tmp_path, executor=executor) as rig:
+        run = await rig.claimed()
+        executor.outage = 1
+        assert await rig.engine.execute(run, workflow(step("a"))) is Phase.SUCCEEDED
+    assert executor.opened == 3
+    assert executor.closed == 2
 
 
 async def test_an_unknown_secret_is_an_error_before_any_step(tmp_path):
