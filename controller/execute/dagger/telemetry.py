@@ -1,0 +1,99 @@
+"""A session's live output: the engine's log records, each to the attempt whose trace it names."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from controller import ids
+from controller.execute.dagger.command import Address
+from controller.execute.ports import Output
+
+STREAMS = {"1": "stdout", "2": "stderr"}
+DRAIN_SECONDS = 1.0  # for what was printed last, once the process has ended
+
+
+class Listener:
+    """What one attempt has said so far."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._open = {"stdout", "stderr"}
+        self.drained = asyncio.Event()
+        self.heard = False
+
+    def take(self, stream: str, text: str, *, ended: bool) -> None:
+        if text:
+            self.heard = True
+            self._output.write(stream, text.encode())
+        if ended:
+            self._open.discard(stream)
+            if not self._open:
+                self.drained.set()
+
+
+class Telemetry:
+    """Reads the session's log stream and hands each record to its listener."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._listeners: dict[str, Listener] = {}
+        self._task = asyncio.create_task(self._read(), name="dagger telemetry")
+
+    @contextmanager
+    def trace(self, output: Output) -> Iterator[Listener]:
+        """Give what is asked of the engine inside a trace of its own; its output goes to `output`."""
+        from opentelemetry import context, trace  # noqa: PLC0415 - comes with the SDK
+
+        number = int(ids.nonce(), 16)
+        span = trace.SpanContext(
+            trace_id=number,
+            span_id=number & 0xFFFFFFFFFFFFFFFF or 1,
+            is_remote=False,
+            trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+        )
+        name = base64.b64encode(number.to_bytes(16, "big")).decode()
+        listener = self._listeners[name] = Listener(output)
+        token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span)))
+        try:
+            yield listener
+        finally:
+            context.detach(token)
+            del self._listeners[name]
+
+    async def _read(self) -> None:
+        import httpx  # noqa: PLC0415 - comes with the SDK
+
+        url = f"http://127.0.0.1:{self._address.port}/v1/logs"
+        try:
+            async with (
+                httpx.AsyncClient(timeout=None, auth=(self._address.token, "")) as client,
+                client.stream("GET", url) as response,
+            ):
+                async for line in response.aiter_lines():
+                    if line.startswith("data:"):
+                        self._take(json.loads(line[5:]))
+        except httpx.TransportError:
+            return  # the session is gone: its attempts say so themselves
+
+    def _take(self, data: dict[str, Any]) -> None:
+        for record in records(data):
+            listener = self._listeners.get(record.get("traceId", ""))
+            attributes = {one["key"]: one["value"] for one in record.get("attributes", ())}
+            stream = STREAMS.get(str(attributes.get("stdio.stream", {}).get("intValue")))
+            if listener is None or stream is None or "dagger.io/logs.verbose" in attributes:
+                continue
+            text = record.get("body", {}).get("stringValue", "")
+            listener.take(stream, text, ended="stdio.eof" in attributes)
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def records(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in data.get("resourceLogs", ()):
+        for scope in resource.get("scopeLogs", ()):
+            yield from scope.get("logRecords", ())
