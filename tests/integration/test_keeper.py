@@ -94,6 +94,7 @@ async def test_an_escapee_does_not_take_its_neighbours_with_it(keeper):
 async def test_a_process_that_ignores_the_polite_signal_is_killed(keeper):
     child = await spawn(keeper, "trap '' TERM; while :; do sleep 0.05; done")
     await child.started
+    await asyncio.sleep(0.3)  # until the shell has set its trap
     child.terminate()
     await asyncio.sleep(0.2)
     assert not child.ended.done()

@@ -70,11 +70,12 @@ def with_secret(
 
 
 def with_command(made: "dagger.Container", request: AttemptRequest) -> "dagger.Container":
-    """Add the command. Any exit code is taken as it is, so that what a failed step wrote is kept."""
+    """Add the command; any exit code is a result, so that what a failed step wrote is kept."""
     import dagger  # noqa: PLC0415 - a second to import
 
-    if not request.cacheable or request.collect:
-        # A fresh variable just before the command: a nightly job really runs, and a failure that
-        # was taken as a result is never served again.
+    if not request.cacheable:
+        # A fresh variable just before the command: a nightly job really runs.
         made = made.with_env_variable(BUSTER, request.nonce)
-    return made.with_exec(list(request.argv), expect=dagger.ReturnType.ANY)
+    # With ANY a failure would be a result that the engine keeps: never where results are kept.
+    expect = dagger.ReturnType.SUCCESS if request.cacheable else dagger.ReturnType.ANY
+    return made.with_exec(list(request.argv), expect=expect)

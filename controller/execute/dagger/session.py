@@ -79,7 +79,7 @@ class DaggerSession:
                         client = await stack.enter_async_context(connection)
                 ready.set_result(client)
                 await self._closing.wait()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits is told
             if not ready.done():
                 ready.set_exception(error)
 
@@ -111,35 +111,23 @@ class DaggerSession:
                 made = prepare(client, base, request, self._folder)
                 done = with_command(made, request)
                 code = await done.exit_code()
-                await self._drain(listener, done, output)
+                await self._drain(listener, done)
                 return Outcome(exit_code=code, collected=await collect(done, request))
             except dagger.ExecError as error:  # 128 to 191 are raised whatever is expected
-                await self._drain_error(listener, error, output)
+                if not await drained(listener) or not listener.heard:
+                    listener.complete("stdout", error.stdout)
+                    listener.complete("stderr", error.stderr)
                 return Outcome(exit_code=error.exit_code)
             except dagger.QueryError as error:
                 return errors.outcome(str(error))
             except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
                 return errors.lost(str(error) or repr(error))
 
-    async def _drain(self, listener: Listener, done: "dagger.Container", output: Output) -> None:
-        """Wait for the last lines; of a cached command nothing comes live, so ask for it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS if not listener.drained.is_set() else None):
-                await listener.drained.wait()
-        if not listener.heard:
-            for stream, text in (("stdout", await done.stdout()), ("stderr", await done.stderr())):
-                if text:
-                    output.write(stream, text.encode())
-
-    async def _drain_error(
-        self, listener: Listener, error: "dagger.ExecError", output: Output
-    ) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await listener.drained.wait()
-        if not listener.heard:
-            output.write("stdout", error.stdout.encode())
-            output.write("stderr", error.stderr.encode())
+    async def _drain(self, listener: Listener, done: "dagger.Container") -> None:
+        """Wait for the last lines; what did not come live (it was cached, or late) is asked for."""
+        if not await drained(listener) or not listener.heard:
+            listener.complete("stdout", await done.stdout())
+            listener.complete("stderr", await done.stderr())
 
     async def close(self) -> None:
         """Let go of everything, within a bound; the process is killed if it doesn't end."""
@@ -151,6 +139,16 @@ class DaggerSession:
             self._holder.cancel()
         await self._command.close()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+
+async def drained(listener: Listener) -> bool:
+    """Wait a moment for the end of both streams; false when it did not come."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await listener.drained.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def versions(client: "dagger.Client") -> dict[str, str]:

@@ -12,7 +12,7 @@ from controller.execute.dagger.command import Address
 from controller.execute.ports import Output
 
 STREAMS = {"1": "stdout", "2": "stderr"}
-DRAIN_SECONDS = 1.0  # for what was printed last, once the process has ended
+DRAIN_SECONDS = 2.0  # for what was printed last, once the process has ended
 
 
 class Listener:
@@ -21,13 +21,25 @@ class Listener:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._open = {"stdout", "stderr"}
+        self._sizes = {"stdout": 0, "stderr": 0}  # bytes heard
         self.drained = asyncio.Event()
-        self.heard = False
+
+    @property
+    def heard(self) -> bool:
+        return any(self._sizes.values())
+
+    def complete(self, stream: str, whole: str) -> None:
+        """Write what of a stream's whole text was not heard live."""
+        data = whole.encode()[self._sizes[stream] :]
+        if data:
+            self._sizes[stream] += len(data)
+            self._output.write(stream, data)
 
     def take(self, stream: str, text: str, *, ended: bool) -> None:
         if text:
-            self.heard = True
-            self._output.write(stream, text.encode())
+            data = text.encode()
+            self._sizes[stream] += len(data)
+            self._output.write(stream, data)
         if ended:
             self._open.discard(stream)
             if not self._open:
@@ -44,7 +56,7 @@ class Telemetry:
 
     @contextmanager
     def trace(self, output: Output) -> Iterator[Listener]:
-        """Give what is asked of the engine inside a trace of its own; its output goes to `output`."""
+        """Ask the engine inside a trace of its own; what that prints goes to `output`."""
         from opentelemetry import context, trace  # noqa: PLC0415 - comes with the SDK
 
         number = int(ids.nonce(), 16)
@@ -66,10 +78,11 @@ class Telemetry:
     async def _read(self) -> None:
         import httpx  # noqa: PLC0415 - comes with the SDK
 
+        quiet = httpx.Timeout(10, read=None)  # nobody may say anything for hours
         url = f"http://127.0.0.1:{self._address.port}/v1/logs"
         try:
             async with (
-                httpx.AsyncClient(timeout=None, auth=(self._address.token, "")) as client,
+                httpx.AsyncClient(timeout=quiet, auth=(self._address.token, "")) as client,
                 client.stream("GET", url) as response,
             ):
                 async for line in response.aiter_lines():
