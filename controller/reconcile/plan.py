@@ -80,8 +80,11 @@ class Pass:
         self.moments: list[datetime] = []  # when to look again
 
     def plan(self) -> Plan:
-        changes = (*self.on_change(), *self.on_schedules(), *self.on_waiting())
-        self.moments += [run.not_before for run in self.left() if run.not_before]
+        quiet = self.rests and not self.waiting
+        changes = [*(() if quiet else self.on_change()), *self.on_schedules()]
+        if self.left():
+            changes += self.on_waiting()
+            self.moments += [run.not_before for run in self.left() if run.not_before]
         return Plan(
             changes=(*self.status(), *changes),
             cancels=tuple(self.cancels()),
