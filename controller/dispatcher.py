@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
 from controller import manifest
 from controller.clock import Clock
+from controller.errors import RondelError
 from controller.execute.engine import RunEngine
-from controller.model.changes import ClaimRun
+from controller.model.changes import ClaimRun, FinishRun
 from controller.model.run import Phase, Run
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
@@ -18,6 +21,8 @@ from controller.recorder import Recorder
 from controller.store import Store
 
 log = structlog.get_logger()
+
+AGAIN = timedelta(seconds=1)
 
 
 class Dispatcher:
@@ -61,7 +66,15 @@ class Dispatcher:
             await self._wake.wait()
             self._wake.clear()
             if self._claiming:
-                await self.claim()
+                await self._try_to_claim()
+
+    async def _try_to_claim(self) -> None:
+        """A store that can't be written stops nothing for good: the claim is made later."""
+        try:
+            await self.claim()
+        except RondelError as error:
+            log.error("claim_failed", error=str(error))  # noqa: TRY400  # its words say it all
+            self._wake_at("claim", self._clock.now() + AGAIN, self.look)
 
     async def claim(self) -> None:
         async with self._turn:
@@ -93,12 +106,31 @@ class Dispatcher:
             if not run.spec:
                 run = await self._with_spec(run)
             await self._engine.execute(run, manifest.workflow(run.spec))
+        except RondelError as error:
+            await self._give_up(run, error)
         except Exception:
             # The engine settles what a run can do wrong; this is a defect, and the daemon goes on.
             log.exception("run_crashed", run=run.id, source=run.source, workflow=run.workflow)
         finally:
             self._ended((run.source, run.workflow))
             self.look()
+
+    async def _give_up(self, run: Run, error: RondelError) -> None:
+        """A run that the store could not follow is settled as an Error once it can be written."""
+        log.error("run_not_recorded", run=run.id, error=str(error))
+        reason = getattr(error, "reason", "StoreUnavailable")
+        while self._claiming:
+            await asyncio.sleep(AGAIN.total_seconds())
+            finish = FinishRun(
+                run=run.id,
+                phase=Phase.ERROR,
+                reason=reason,
+                message=str(error),
+                at=self._clock.now(),
+            )
+            with suppress(RondelError):  # told above; the next try is soon
+                await self._recorder.record(finish)
+                return
 
     async def _with_spec(self, run: Run) -> Run:
         """A run from before the last start: its pinned spec is in the store."""

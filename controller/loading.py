@@ -12,7 +12,7 @@ import structlog
 
 from controller import manifest
 from controller.clock import Clock
-from controller.errors import StalledError, TransientError
+from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import expanded
 from controller.model.agent import Agent
 from controller.model.changes import PutSource
@@ -29,6 +29,7 @@ from controller.store import Store
 log = structlog.get_logger()
 
 NOTHING: Mapping[str, str] = {}
+AGAIN_SECONDS = 5.0  # before a source that crashed is looked at anew
 PARSE_BATCH = 50  # files between two breaths of the event loop: some 20 ms
 Enqueue: TypeAlias = Callable[[Iterable[Key]], None]
 
@@ -95,16 +96,29 @@ class Loading:
     async def follow(self, name: str) -> None:
         """Load each snapshot of one source, until cancelled."""
         place = self._places[name]
-        async for look in place.source.snapshots():
+        while True:
             try:
-                if isinstance(look, Snapshot):
-                    await self._load(place, look)
-                else:
-                    await self._failed(place, look)
+                async for look in place.source.snapshots():
+                    await self._take(place, look)
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
-                log.exception("load_crashed", source=name)
+                log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
             place.seen.set()
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _take(self, place: Place, look: Snapshot | Exception) -> None:
+        try:
+            if isinstance(look, Snapshot):
+                await self._load(place, look)
+            else:
+                await self._failed(place, look)
+        except RondelError as error:
+            log.error("load_failed", source=place.settings.name, error=str(error))  # noqa: TRY400  # its words say it all
+            place.source.look()  # the store could not take it: look again
+            await asyncio.sleep(1)
+        except Exception:
+            log.exception("load_crashed", source=place.settings.name)
+        place.seen.set()
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""

@@ -191,9 +191,9 @@ def test_kill_9_with_three_running_steps_leaves_nothing_and_settles(controller, 
     assert (run.phase, run.reason) == (Phase.INTERRUPTED, "ControllerLost")
     for mark in ("90123", "91123", "92123", "93123"):
         assert alive(f"sleep\x00{mark}") == []
-    steps = {one.name: str(one.phase) for one in controller.look(lambda r: r.steps(run.id))}
-    assert steps["s0"] == "Interrupted"
-    assert (steps["told"], steps["end"]) == ("Succeeded", "Succeeded")
+    phases = {one.name: str(one.phase) for one in controller.look(lambda r: r.steps(run.id))}
+    assert phases["s0"] == "Interrupted"
+    assert (phases["told"], phases["end"]) == ("Succeeded", "Succeeded")
     (folder / "three.yaml").write_text(manifest("three", "true", ON_CHANGE))
     controller.until(lambda: succeeded(controller, "three"), "the next run")
 

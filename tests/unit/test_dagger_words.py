@@ -21,8 +21,7 @@ T, S = Verdict.TRANSIENT, Verdict.STALLED
         ("received unexpected HTTP status: 503 Service Unavailable", T, "RegistryUnavailable"),
         ("net/http: TLS handshake timeout", T, "RegistryUnavailable"),
         (
-            "pull access denied, repository does not exist or may require authorization: server"
-            " message: insufficient_scope: authorization failed",
+            "pull access denied, or may require authorization: insufficient_scope",
             S,
             "LoginFailed",
         ),
