@@ -154,6 +154,11 @@ class Loading:
         place = self._places.get(source)
         return place is None or place.snapshot is not None
 
+    def held(self, key: Key) -> bool:
+        """Tell whether a workflow that isn't declared is nevertheless not known to be gone."""
+        place = self._places.get(key[0])
+        return place.loaded.holds(key[1]) if place else False
+
     def fault(self, key: Key) -> Fault | None:
         place = self._places.get(key[0])
         return place.loaded.invalid.get(key[1]) if place else None

@@ -123,6 +123,7 @@ class Reconciler:
             inputs=self._loading.inputs(key),
             revision=self._loading.revision(key[0]),
             fault=self._loading.fault(key),
+            held=self._loading.held(key),
         )
 
     def _look_again(self, keys: list[Key]) -> None:

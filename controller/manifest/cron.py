@@ -144,10 +144,20 @@ def _span(first: str, last: str) -> str:
 
 
 def _known_to_cronsim(index: int, field: str) -> str:
-    """`fri-sun` and `5-0` end on Sunday: cronsim wants them to end on 7."""
-    if index != len(_FIELDS) - 1:
-        return field
-    return re.sub(r"-(?:SUN|0)(?=[,/]|\Z)", "-7", field) if "-" in field else field
+    return ",".join(_plain_part(index, part) for part in field.split(","))
+
+
+def _plain_part(index: int, part: str) -> str:
+    """Return a part as cronsim reads it: `fri-sun` ends on 7, and `0-0/2` is 0 alone."""
+    span, slash, step = part.partition("/")
+    first, dash, last = span.partition("-")
+    if not dash:
+        return part
+    if _number(index, part, first) == _number(index, part, last):
+        return first
+    if _to_sunday(index, _number(index, part, last)):
+        return f"{first}-7{slash}{step}"
+    return part
 
 
 def _seconds(field: str) -> tuple[int, ...]:

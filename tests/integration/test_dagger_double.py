@@ -4,6 +4,7 @@ import json
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,11 +42,11 @@ class Double:
         (self.folder / "behave.json").write_text(json.dumps(how))
 
     @property
-    def commands(self) -> list[list[tuple[str, dict]]]:
+    def commands(self) -> list[list[tuple[str, dict[str, Any]]]]:
         path = self.folder / "commands.json"
         return json.loads(path.read_text()) if path.exists() else []
 
-    def calls(self, field: str, command: int = -1) -> list[dict]:
+    def calls(self, field: str, command: int = -1) -> list[dict[str, Any]]:
         return [given for name, given in self.commands[command] if name == field]
 
 

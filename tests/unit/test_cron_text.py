@@ -84,3 +84,17 @@ NUMBERS = st.integers(0, 59)
 @given(NUMBERS, st.integers(0, 23), st.integers(1, 28), st.integers(1, 12), st.integers(0, 7))
 def test_every_plain_schedule_is_taken(minute, hour, day, month, weekday):
     assert cron.parse(f"{minute} {hour} {day} {month} {weekday}").seconds == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("0 0 * * 0-0", "0 0 * * 0"),
+        ("0 0 * * sun-sun", "0 0 * * SUN"),
+        ("0-0/2 * * * *", "0 * * * *"),
+        ("0 0 * * fri-sun", "0 0 * * FRI-7"),
+        ("0 0 * * 5-0", "0 0 * * 5-7"),
+    ],
+)
+def test_a_range_of_one_is_that_one(text, fields):
+    assert cron.parse(text).fields == fields
