@@ -1,6 +1,7 @@
 """structlog: one JSON object a line, or readable lines on a terminal; the same keys in both."""
 
 import json
+import re
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FIRST = ("source", "workflow", "run", "step", "attempt")
 COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
 DIM, BOLD, RESET = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+DIGEST = re.compile(r"\b(sha1:|sha256:)([0-9a-f]{10})[0-9a-f]+")
 Line = MutableMapping[str, Any]
 
 
@@ -73,5 +75,5 @@ def to_console(_: Any, __: str, line: Line) -> str:
 
 
 def short(value: Any) -> str:
-    text = str(value)
-    return text.replace("\n", " | ")
+    """Return a value on one line, digests by their beginning: the JSON has them whole."""
+    return DIGEST.sub(r"\1\2", str(value).replace("\n", " | "))
