@@ -1,0 +1,52 @@
+"""How much of each operation is done: `full` fits in about four minutes, `small` in one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    rounds: int  # of what is measured in turns with its floor
+    chain: int  # steps
+    changes: int
+    commits: int
+    manifests: int  # of cold, warm, steady and idle
+    rest: float  # seconds of rest that idle watches
+    due: int  # workflows of jitter
+    lives: int  # runs of record
+    flight: int  # runs of crash
+
+
+FULL = Scale(
+    rounds=5,
+    chain=100,
+    changes=20,
+    commits=10,
+    manifests=10_000,
+    rest=20,
+    due=1_000,
+    lives=400,
+    flight=100,
+)
+SMALL = Scale(
+    rounds=3,
+    chain=30,
+    changes=8,
+    commits=4,
+    manifests=1_000,
+    rest=6,
+    due=100,
+    lives=100,
+    flight=30,
+)
+TINY = Scale(
+    rounds=1,
+    chain=5,
+    changes=1,
+    commits=1,
+    manifests=10,
+    rest=1,
+    due=2,
+    lives=5,
+    flight=2,
+)
+SCALES = {"small": SMALL, "full": FULL, "tiny": TINY}

@@ -1,0 +1,13 @@
+"""The bench itself works; what it measures is not judged here."""
+
+from tests.bench.__main__ import run
+from tests.bench.rows import table
+from tests.bench.scale import SCALES
+
+
+def test_operations_bring_rows_with_a_ratio_to_their_floor():
+    rows, failed = run(["record", "chain"], SCALES["tiny"])
+    assert not failed
+    assert {row.operation for row in rows} == {"record", "chain"}
+    assert all(row.ratio for row in rows)
+    assert table(rows).count("\n") == len(rows) + 1
