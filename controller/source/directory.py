@@ -1,26 +1,31 @@
 """A folder as a source: watched live, looked at whole now and then."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Iterable, Mapping
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
-from controller import digest, ids
+from controller import ids
 from controller.clock import Clock
-from controller.errors import StalledError, TransientError
+from controller.digest import git_blob
+from controller.errors import RondelError, StalledError, TransientError
 from controller.model.settings import DirectorySource
-from controller.model.source import Entry, Snapshot
+from controller.model.source import Fault, Snapshot
 from controller.model.workflow import Input
 from controller.reconcile import keys
-from controller.source.files import Found, Scan, blob_of, look, scan, walk
-from controller.source.settling import Settling
-from controller.source.watch import watch
+from controller.source.confined import opened
+from controller.source.files import SMALL, blob_of
+from controller.source.folder import Folder, parents
+from controller.source.inputs import copy_input
+from controller.source.settling import LOOK_SECONDS
+from controller.source.watch import watching
 
 JITTER = 0.05
 MISSING_SECONDS = 1.0  # between looks at a folder that isn't there
-MANY = 200  # hinted paths; above this a full look costs less
+MANY = 200  # hinted paths; above this a look at all of it costs less
+ALL = frozenset({""})
+Faults = tuple[tuple[Fault, ...], tuple[str, ...]]
 
 
 class Directory:
@@ -32,12 +37,12 @@ class Directory:
         self._settings = settings
         self._root = Path(settings.path)
         self._clock = clock
-        self._ignore = GitIgnoreSpec.from_lines(settings.ignore)
-        self._known: dict[str, Found] = {}
-        self._entries: dict[str, Entry] = {}
-        self._revision = ""
-        self._failure = ""
+        self._folder = Folder(self._root, settings.ignore)
         self._hints: asyncio.Queue[set[str]] = asyncio.Queue()
+        self._sweep_at = 0.0  # of the clock's monotonic time
+        self._revision = ""
+        self._faults: Faults = ((), ())
+        self._failure = ""
 
     def attempted(self) -> str:
         return self._revision
@@ -45,211 +50,196 @@ class Directory:
     def look(self) -> None:
         self._hints.put_nowait(set())
 
-    async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
-        watching = asyncio.create_task(self._watch(), name=f"watch {self.name}")
-        try:
-            hints: set[str] = set()
+    async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
+        async with watching(self._folders, self._hints.put_nowait, recursive=True):
             first = True
-            while True:
-                seen = await self._seen(hints, first=first)
-                if seen is not None:
-                    first = first and not isinstance(seen, Snapshot)
-                    yield seen
-                    self._forget_contents()
-                hints = await self._next_hints()
-        finally:
-            watching.cancel()
+            async with aclosing(self._looks()) as looks:
+                async for changed in looks:
+                    if isinstance(changed, Exception):
+                        yield changed
+                    elif first:
+                        first = False
+                        yield self._snapshot(None)
+                    else:
+                        yield self._snapshot(changed)
+                    self._folder.contents.clear()
 
-    async def _watch(self) -> None:
-        async for paths in watch(self._root):
-            self._hints.put_nowait(paths)
+    def _folders(self) -> tuple[Path, ...]:
+        return (self._root,)
 
-    async def _next_hints(self) -> set[str]:
-        """Return the paths to look at; an empty set means all of them."""
-        limit = ids.spread(self._settings.interval.total_seconds(), JITTER)
-        if self._failure:
-            limit = min(limit, MISSING_SECONDS)
-        try:
-            async with asyncio.timeout(limit):
-                hints = await self._hints.get()
-        except TimeoutError:
-            return set()
-        everything = not hints
-        while not self._hints.empty():
-            more = self._hints.get_nowait()
-            everything = everything or not more
-            hints |= more
-        return set() if everything or len(hints) > MANY else hints
+    async def _looks(self) -> AsyncGenerator[frozenset[str] | Exception]:
+        """Yield what has changed, and failures; a first look that found nothing as well."""
+        places: frozenset[str] | set[str] = ALL
+        told = False
+        while True:
+            try:
+                if "" in places:
+                    self._sweep_at = self._next_sweep()
+                changed = await asyncio.to_thread(self._folder.look, places)
+            except OSError as error:
+                failure = self._failed(error)
+                if failure is not None:
+                    yield failure
+            else:
+                unsettled_start = not told and bool(self._folder.settling.paths)
+                if not unsettled_start and self._is_news(changed, first=not told):
+                    told = True
+                    yield changed
+            places = await self._next_places()
 
-    async def _seen(self, hints: set[str], *, first: bool) -> Snapshot | Exception | None:
-        """Return what is new; None when nothing is."""
-        try:
-            result = await self._look_at(hints) if hints else await self._look_at_all()
-        except FileNotFoundError:
-            return self._failed("SourceMissing", "there is no such folder", "create it")
-        except PermissionError:
-            return self._failed("SourceUnreadable", "the folder can't be read", "check its mode")
-        recovered, self._failure = bool(self._failure), ""
-        snapshot = self._snapshot(result)
-        return snapshot if first or recovered or snapshot.changed or result.faults else None
+    def _is_news(self, changed: frozenset[str], *, first: bool) -> bool:
+        faults = (self._folder.faults, self._folder.unreadable)
+        news = first or bool(changed) or bool(self._failure) or faults != self._faults
+        self._faults, self._failure = faults, ""
+        if changed or first:
+            self._revision = self._folder.digest()
+        return news
 
-    def _failed(self, reason: str, problem: str, remedy: str) -> StalledError | None:
-        """The same failure is told once."""
-        if self._failure == reason:
-            return None
-        self._failure = reason
-        return StalledError(problem, reason=reason, where=self.location, remedy=remedy)
+    def _failed(self, error: OSError) -> RondelError | None:
+        """The same failure is told once; what was seen before it stays."""
+        self._folder.settling.forget()
+        told, self._failure = self._failure, repr(error)
+        return None if told == self._failure else meaning(error, self.location)
 
-    async def _look_at_all(self) -> Scan:
-        return await asyncio.to_thread(scan, self._root, self._ignored, self._known, self._now_ns())
-
-    async def _look_at(self, hints: set[str]) -> Scan:
-        """Look at hinted files only; a hint at a folder, or at too much, is a look at all."""
-        paths = {path for hint in hints if (path := self._relative(hint)) is not None}
-        if any(is_folder(self._root / path) for path in paths):
-            return await self._look_at_all()
-        if not is_folder(self._root):
-            raise FileNotFoundError(self._root)
-        await Settling(self._root, self._known).wait(paths, self._clock)
-        return Scan(found=self._found_at(paths))
-
-    def _found_at(self, paths: set[str]) -> dict[str, Found]:
-        found = dict(self._known)
-        for path in paths:
-            seen = look(self._root, path, self._now_ns())
-            if seen is None:
-                gone = [one for one in found if one == path or one.startswith(path + "/")]
-                for one in gone:
-                    del found[one]
-            elif not is_folder(self._root / path):
-                found[path] = seen
-        return found
-
-    def _relative(self, hint: str) -> str | None:
-        """Return a hinted path relative to the root; None when it is not read."""
-        try:
-            path = Path(hint).relative_to(self._root).as_posix()
-        except ValueError:
-            return None
-        path = "" if path == "." else path
-        hidden = any(part.startswith(".") for part in path.split("/"))
-        return None if hidden or self._ignored(path) else path
-
-    def _ignored(self, path: str) -> bool:
-        return bool(self._settings.ignore) and self._ignore.match_file(path)
-
-    def _now_ns(self) -> int:
-        return int(self._clock.now().timestamp() * 1e9)
-
-    def _snapshot(self, result: Scan) -> Snapshot:
-        entries = {path: one.entry for path, one in result.found.items() if one.entry is not None}
-        hidden = [path for path in self._entries if path not in entries and below(path, result)]
-        entries |= {path: self._entries[path] for path in hidden}
-        changed = frozenset(
-            path
-            for path in self._entries.keys() | entries.keys()
-            if self._entries.get(path) != entries.get(path)
-        )
-        before = self._revision
-        if changed or not before:
-            self._revision = keys.digest_of(entries)
-        self._entries, self._known = entries, result.found
+    def _snapshot(self, changed: frozenset[str] | None) -> Snapshot:
+        faults, unreadable = self._faults
         return Snapshot(
             source=self.name,
             revision=self._revision,
-            entries=entries,
-            changed=changed if before else None,
-            faults=tuple(result.faults),
-            unreadable=tuple(result.unreadable),
+            entries=self._folder.entries,
+            changed=changed,
+            faults=faults,
+            unreadable=unreadable,
         )
 
-    def _forget_contents(self) -> None:
-        for one in self._known.values():
-            one.content = None
+    # When to look, and where.
+
+    def _next_sweep(self) -> float:
+        interval = self._settings.interval.total_seconds()
+        return self._clock.monotonic() + ids.spread(interval, JITTER)
+
+    async def _next_places(self) -> set[str]:
+        """Wait for a reason to look; return the places to look at."""
+        waiting = self._folder.settling.paths
+        try:
+            async with asyncio.timeout(self._patience(waiting)):
+                places = self._relative(await self._hints.get())
+        except TimeoutError:
+            return waiting if waiting and not self._sweep_is_due() else {""}
+        while not self._hints.empty():
+            places |= self._relative(self._hints.get_nowait())
+        places |= waiting
+        if "" in places or len(places) > MANY or self._failure or self._sweep_is_due():
+            return {""}
+        return places
+
+    def _patience(self, waiting: set[str]) -> float:
+        """Return for how many seconds to wait for a hint."""
+        if waiting:
+            return LOOK_SECONDS
+        if self._failure:
+            return MISSING_SECONDS
+        return max(0.0, self._sweep_at - self._clock.monotonic())
+
+    def _sweep_is_due(self) -> bool:
+        return bool(self._failure) or self._clock.monotonic() >= self._sweep_at
+
+    def _relative(self, hints: set[str]) -> set[str]:
+        """Return hinted paths relative to the root, "" for all of it; without what is not read."""
+        if not hints:
+            return {""}
+        prefix = f"{self._root}/"
+        return {
+            path
+            for hint in hints
+            if (path := hint.removeprefix(prefix)) != hint and self._is_read(path)
+        } | ({""} if str(self._root) in hints else set())
+
+    def _is_read(self, path: str) -> bool:
+        if path.startswith(".") or "/." in path:
+            return False
+        folders = (one + "/" for one in (*parents(path), path))
+        return not self._folder.ignored(path) and not any(map(self._folder.ignored, folders))
+
+    # Contents.
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
+        return await asyncio.to_thread(self._read, snapshot, list(paths))
+
+    def _read(self, snapshot: Snapshot, paths: list[str]) -> dict[str, bytes]:
+        """A file that is another by now is left out: the next snapshot has it."""
         contents = {}
         for path in paths:
-            known = self._known.get(path)
-            data = known.content if known else None
-            if data is None:
-                data = await asyncio.to_thread(self._read_again, path)
-            if data is not None and digest.git_blob(data) == snapshot.entries[path].blob:
-                contents[path] = data
+            kept = self._folder.contents.get(path)
+            found = (git_blob(kept), kept) if kept is not None else read_now(self._root, path)
+            entry = snapshot.entries.get(path)
+            if found and entry and entry.blob == found[0]:
+                contents[path] = found[1]
         return contents
 
-    def _read_again(self, path: str) -> bytes | None:
-        found = look(self._root, path, 0)
-        return found.content if found else None
-
     async def materialise(self, revision: str, wanted: Input, target: Path) -> str:
-        del revision  # a folder has only its present; the digest tells what was copied
-        return await asyncio.to_thread(self._copy, wanted, target)
+        """Copy an input as it is now: a folder has only its present, so the digest is the copy's.
 
-    def _copy(self, wanted: Input, target: Path) -> str:
-        """Copy an input; the digest is of the copies, so it says what a run really gets."""
-        place = keys.normal(wanted.path)
-        entries = {}
+        Raises:
+            StalledError: InputMissing.
+            TransientError: SourceUnavailable.
+        """
+        del revision
         try:
-            for path in self._input_files(place, wanted):
-                full = self._root / place / path if path else self._root / place
-                entries[path] = copy(
-                    self._root,
-                    full.relative_to(self._root).as_posix(),
-                    target / path if path else target,
-                )
+            copied = await asyncio.to_thread(
+                copy_input, self._root, self._folder.ignored, wanted, target
+            )
         except OSError as error:
             raise TransientError(
                 f"input {wanted.name!r}: {error}", reason="SourceUnavailable", where=self.location
             ) from error
-        if not entries:
+        if not copied:
             raise StalledError(
                 f"input {wanted.name!r}: nothing at {wanted.path}",
                 reason="InputMissing",
                 where=self.location,
                 remedy="add the files, or correct the path",
             )
-        return keys.digest_of(entries)
-
-    def _input_files(self, place: str, wanted: Input) -> Iterable[str]:
-        full = self._root / place
-        if full.is_file():
-            return [""]
-        ignored = GitIgnoreSpec.from_lines(wanted.ignore)
-        prefix = f"{place}/" if place else ""
-        return (
-            [
-                path
-                for path, _ in walk(full, lambda path: self._ignored(prefix + path), [])
-                if not ignored.match_file(path)
-            ]
-            if full.is_dir()
-            else []
-        )
+        return keys.digest_of(copied)
 
     async def close(self) -> None:
-        return
+        """Nothing is held between two calls of `snapshots`."""
 
 
-def is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def read_now(root: Path, path: str) -> tuple[str, bytes] | None:
+    """Return a file's blob id and content as they are; None when it can't be read.
+
+    Of a file too large to be a manifest only the beginning is returned, enough to say so.
+    """
+    try:
+        full = root / path
+        if full.is_symlink():
+            path = full.resolve().relative_to(root.resolve()).as_posix()
+        with opened(root, path) as file:
+            blob, data = blob_of(file, os.fstat(file).st_size)
+            return blob, data if data is not None else os.pread(file, SMALL + 1, 0)
+    except (OSError, ValueError):
+        return None
 
 
-def below(path: str, result: Scan) -> bool:
-    return any(not one or path.startswith(one + "/") for one in result.unreadable)
-
-
-def copy(root: Path, path: str, target: Path) -> Entry:
-    """Copy one file (a link inside the root is followed once); return what was copied."""
-    found = look(root, path, 0)
-    if found is None or found.entry is None:
-        problem = str(found.fault) if found and found.fault else f"{path} is gone"
-        raise OSError(problem)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if found.content is not None:
-        target.write_bytes(found.content)
-    else:
-        shutil.copyfile(root / path, target)
-    target.chmod(0o755 if found.entry.mode == "100755" else 0o644)
-    blob, _ = blob_of(target)
-    return Entry(found.entry.mode, blob)
+def meaning(error: OSError, where: str) -> StalledError | TransientError:
+    """Return what keeps us from a folder: a person must act, or time may heal."""
+    match error:
+        case FileNotFoundError():
+            return StalledError(
+                "there is no such folder", reason="SourceMissing", where=where, remedy="create it"
+            )
+        case NotADirectoryError():
+            return StalledError(
+                "is not a folder", reason="SourceMissing", where=where, remedy="correct `path`"
+            )
+        case PermissionError():
+            return StalledError(
+                "the folder can't be read",
+                reason="SourceUnreadable",
+                where=where,
+                remedy="check its owner and mode",
+            )
+        case _:
+            problem = error.strerror or str(error)
+            return TransientError(problem, reason="SourceUnreadable", where=where)

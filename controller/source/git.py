@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from controller.reconcile import keys
 from controller.source import remote
 from controller.source.objects import Objects, write_files
 from controller.source.processes import GitError, git
-from controller.source.watch import watch
+from controller.source.watch import watching
 
 log = structlog.get_logger()
 
@@ -74,32 +75,27 @@ class Git:
         self._hints.put_nowait(None)
 
     async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
-        watching = self._start_watching()
-        try:
+        async with AsyncExitStack() as stack:
+            if self._local is not None:
+                await stack.enter_async_context(
+                    watching(self._ref_folders, self._hint, recursive=False)
+                )
             while True:
                 seen = await self._seen()
                 if seen is not None:
                     yield seen
                 await self._next_look()
-        finally:
-            for task in watching:
-                task.cancel()
 
-    def _start_watching(self) -> list[asyncio.Task[None]]:
-        """A local repository's refs tell of a commit at once; `interval` is the safety net."""
+    def _ref_folders(self) -> tuple[Path, ...]:
+        """Return the folders in which a local repository's wanted ref may move."""
         if self._local is None:
-            return []
+            return ()
         common = common_dir(self._local)
-        tops = tuple(dict.fromkeys((self._local, common)))
-        return [
-            asyncio.create_task(self._watch(tops, recursive=False), name=f"watch {self.name}"),
-            asyncio.create_task(self._watch((common / "refs",), recursive=True)),
-        ]
+        return (self._local, *dict.fromkeys((common, common / "refs", common / "refs/heads")))
 
-    async def _watch(self, folders: tuple[Path, ...], *, recursive: bool) -> None:
-        async for paths in watch(*folders, recursive=recursive):
-            if not paths or any(tells(path) for path in paths):
-                self._hints.put_nowait(None)
+    def _hint(self, paths: set[str]) -> None:
+        if not paths or any(tells(path) for path in paths):
+            self._hints.put_nowait(None)
 
     async def _next_look(self) -> None:
         limit = ids.spread(self._settings.interval.total_seconds(), JITTER)

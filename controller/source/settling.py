@@ -1,64 +1,112 @@
 """Waits until files are whole: a half-written one must not be taken for its new self."""
 
-import asyncio
+import fcntl
 import os
-from collections.abc import Iterable
+import signal
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
-from controller.clock import Clock
-from controller.source.files import Found
+from controller.source.confined import opened
+from controller.source.files import MACHINE, Found, Times, times
 
 LOOK_SECONDS = 0.02  # between two looks that must agree
-MOST_LOOKS = 50  # a file that is written to for longer is taken as it is
+LONGEST_SECONDS = 1.0  # a file that is written to for longer is taken as it is
 TICK_NS = 10_000_000  # the clock of file times: what is closer together is one moment
 
 
-class Settling:
-    """Decides which changed files may still be in the middle of a write.
+class Verdict(Enum):
+    WAIT = "it may be in the middle of a change"
+    WHOLE = "nobody writes to it"
+    ANYWAY = "it has been written to for so long that it is taken as it is"
 
-    A file that was renamed into place is whole: its inode is another one, or its name came later
-    than its last write. A file that is gone may be in the middle of being replaced.
+
+@dataclass(slots=True)
+class Open:
+    """A path that may be in the middle of a change."""
+
+    times: Times  # () when nothing was there
+    at: float  # since when it looks like that
+    since: float  # when it was first seen so
+
+
+class Settling:
+    """Decides which changed files are whole.
+
+    One that somebody has open for writing is not. One whose inode is new was renamed into place,
+    or made and closed: it is whole. One written in place, or gone, must look the same twice.
     """
 
-    def __init__(self, root: Path, known: dict[str, Found]) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._known = known
+        self._open: dict[str, Open] = {}
 
-    async def wait(self, paths: Iterable[str], clock: Clock) -> None:
-        """Return when every path looks the same twice, or was whole at once."""
-        now_ns = int(clock.now().timestamp() * 1e9)
-        open_ = {
-            path: seen
-            for path in paths
-            if not whole(seen := self._stat(path), self._inode(path), now_ns)
-        }
-        for _ in range(MOST_LOOKS):
-            if not open_:
-                return
-            await asyncio.sleep(LOOK_SECONDS)
-            again = {path: self._stat(path) for path in open_}
-            open_ = {path: now for path, now in again.items() if times(now) != times(open_[path])}
+    @property
+    def paths(self) -> set[str]:
+        """What to look at again, LOOK_SECONDS later."""
+        return set(self._open)
 
-    def _stat(self, path: str) -> os.stat_result | None:
-        try:
-            return os.lstat(self._root / path)
-        except OSError:
-            return None
+    def forget(self) -> None:
+        self._open.clear()
 
-    def _inode(self, path: str) -> int | None:
-        known = self._known.get(path)
-        return known.inode if known is not None else None
+    def judge(
+        self, path: str, info: os.stat_result | None, known: Found | None, now: int
+    ) -> Verdict:
+        """Tell whether `path` may be taken as `info` shows it (None: it is gone)."""
+        waited = self._open.get(path)
+        if waited is not None:
+            verdict = self._again(path, info, waited)
+        elif info is not None and self._whole_at_once(path, info, known, now):
+            verdict = Verdict.WHOLE
+        else:
+            verdict = Verdict.WAIT
+            self.wait(path, info)
+        if verdict is not Verdict.WAIT:
+            self._open.pop(path, None)
+        return verdict
+
+    def wait(self, path: str, info: os.stat_result | None) -> None:
+        moment = MACHINE.monotonic()
+        self._open[path] = Open(times(info) if info else (), moment, moment)
+
+    def _whole_at_once(
+        self, path: str, info: os.stat_result, known: Found | None, now: int
+    ) -> bool:
+        age = now - max(info.st_ctime_ns, info.st_mtime_ns)
+        if age > LONGEST_SECONDS * 1e9:
+            return True
+        written = being_written(self._root, path)
+        if written is False and (known is None or known.inode != info.st_ino):
+            return True
+        renamed = info.st_ctime_ns - info.st_mtime_ns > TICK_NS
+        return not written and (renamed or age > LOOK_SECONDS * 2e9)
+
+    def _again(self, path: str, info: os.stat_result | None, waited: Open) -> Verdict:
+        moment = MACHINE.monotonic()
+        seen = times(info) if info else ()
+        if moment - waited.since > LONGEST_SECONDS:
+            return Verdict.ANYWAY
+        if seen != waited.times:
+            waited.times, waited.at = seen, moment
+            return Verdict.WAIT
+        if moment - waited.at < LOOK_SECONDS or (info and being_written(self._root, path)):
+            return Verdict.WAIT
+        return Verdict.WHOLE
 
 
-def whole(info: os.stat_result | None, inode: int | None, now_ns: int) -> bool:
-    if info is None:
-        return False
-    if inode is not None and info.st_ino != inode:
+def being_written(root: Path, path: str) -> bool | None:
+    """Tell whether a process has this file open for writing; None when the kernel won't tell.
+
+    The kernel grants a read lease only on a file that nobody writes to. It is given back at once;
+    whoever opens the file meanwhile waits for that, and we get a signal that does nothing.
+    """
+    try:
+        with opened(root, path) as file:
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
         return True
-    renamed = info.st_ctime_ns - info.st_mtime_ns > TICK_NS
-    old = now_ns - info.st_ctime_ns > LOOK_SECONDS * 2e9
-    return renamed or old
-
-
-def times(info: os.stat_result | None) -> tuple[int, ...]:
-    return (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino) if info else ()
+    except OSError:
+        return None  # another user's file, a link, a file system without leases
+    return False

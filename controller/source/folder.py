@@ -1,0 +1,207 @@
+"""What stands in a folder, by Git's names; a look costs what has changed."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from controller.model.source import Entry, Fault
+from controller.source.files import Found, Walk, closed, look, now_ns, times, walk
+from controller.source.listing import Listing
+from controller.source.settling import Settling, Verdict
+
+CONTENT_LIMIT = 64 << 20  # bytes of manifests kept between a look and their reading
+REMEMBERED = 1 << 16  # paths of which is remembered whether they are ignored
+
+
+class Folder:
+    """The files below `root`, as last seen. Used from one thread at a time."""
+
+    def __init__(self, root: Path, ignore: tuple[str, ...]) -> None:
+        self.root = root
+        self.ignored = ignoring(ignore)
+        self.entries: dict[str, Entry] = {}  # replaced, never changed
+        self.contents = Contents()
+        self.settling = Settling(root)
+        self._known: dict[str, Found] = {}
+        self._listing = Listing()
+        self._closed: dict[str, Fault] = {}  # folders that can't be looked into
+        self._faulty: dict[str, Fault] = {}  # files
+        self._links: dict[str, str] = {}  # link -> its target
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return tuple(one for _, one in sorted({**self._closed, **self._faulty}.items()))
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Paths at or below which nothing counts as removed."""
+        return tuple(fault.file for fault in self.faults)
+
+    def digest(self) -> str:
+        return self._listing.digest()
+
+    def look(self, places: Iterable[str]) -> frozenset[str]:
+        """Look at files and folders, "" being all of it; return the paths whose entry changed.
+
+        What may be in the middle of a change stays as it was; `settling.paths` names it.
+
+        Raises:
+            OSError: the folder itself is gone or can't be listed.
+        """
+        now = now_ns()
+        if not stat.S_ISDIR(self.root.stat().st_mode):
+            raise NotADirectoryError(self.root)
+        changed: dict[str, Found | None] = {}
+        for place in self._with_links(set(places)):
+            self._look_at(place, now, changed)
+        return self._take(changed)
+
+    def _with_links(self, places: set[str]) -> set[str]:
+        """A link changes with its target."""
+        if "" in places:
+            return {""}
+        return places | {link for link, target in self._links.items() if target in places}
+
+    def _look_at(self, place: str, now: int, changed: dict[str, Found | None]) -> None:
+        here = self._listed(place)
+        for path, info in here:
+            known = self._known.get(path)
+            if known is None or known.signature != times(info):
+                self._judge(path, info, now, changed)
+        seen = {path for path, _ in here}
+        for path in self._listing.at(place):
+            if path not in seen and not self._hidden(path):
+                self._judge(path, None, now, changed)
+
+    def _judge(
+        self, path: str, info: os.stat_result | None, now: int, changed: dict[str, Found | None]
+    ) -> None:
+        """Take a path as it is now, unless it may be in the middle of a change."""
+        verdict = self.settling.judge(path, info, self._known.get(path), now)
+        if verdict is Verdict.WAIT:
+            return
+        found = self._seen(path, info, now) if info else None
+        if verdict is Verdict.WHOLE and info and changed_since(self.root / path, info):
+            self.settling.wait(path, info)
+            return
+        changed[path] = found
+        self._note(path, found.fault if found else None)
+
+    def _listed(self, place: str) -> list[tuple[str, os.stat_result]]:
+        """Return the files at or below `place`; note what can't be looked into."""
+        for folder in [one for one in self._closed if is_at_or_below(one, place)]:
+            del self._closed[folder]
+        found = self._walk(place)
+        self._closed |= {path: closed(path, problem) for path, problem in found.closed.items()}
+        return found.files
+
+    def _walk(self, place: str) -> Walk:
+        if not place:
+            return walk(self.root, "", self.ignored)
+        try:
+            info = os.lstat(self.root / place)
+            if stat.S_ISDIR(info.st_mode):
+                return walk(self.root, place, self.ignored)
+        except (FileNotFoundError, NotADirectoryError):
+            return Walk()
+        except OSError as error:
+            return Walk(closed={place: error.strerror or str(error)})
+        return Walk(files=[(place, info)])
+
+    def _seen(self, path: str, info: os.stat_result, now: int) -> Found | None:
+        found = look(self.root, path, info, now, self.contents.keep)
+        if found is None or found.fault is None:
+            return found
+        # What can't be read any more is taken as it was.
+        known = self._known.get(path)
+        return replace(found, entry=known.entry if known else None)
+
+    def _note(self, path: str, fault: Fault | None) -> None:
+        self._faulty.pop(path, None)
+        if fault is not None:
+            self._faulty[path] = fault
+
+    def _hidden(self, path: str) -> bool:
+        """Tell whether something above `path`, or itself, keeps us from seeing it."""
+        above = parents(path)
+        return path in self._closed or any(
+            one in self._closed or one in self._faulty for one in above
+        )
+
+    def _take(self, changed: dict[str, Found | None]) -> frozenset[str]:
+        before, entries = self.entries, dict(self.entries)
+        for path, found in changed.items():
+            self._remember(path, found)
+            if found is not None and found.entry is not None:
+                entries[path] = found.entry
+            else:
+                entries.pop(path, None)
+        self._listing.put_all(changed.items())
+        moved = frozenset(path for path in changed if before.get(path) != entries.get(path))
+        if moved:
+            self.entries = entries
+        return moved
+
+    def _remember(self, path: str, found: Found | None) -> None:
+        self._links.pop(path, None)
+        if found is None:
+            self._known.pop(path, None)
+            self.contents.drop(path)
+            return
+        self._known[path] = found
+        if found.target is not None:
+            self._links[path] = found.target
+
+
+class Contents:
+    """What manifests hold, kept from the look that hashed them until they are read."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+        self._size = 0
+
+    def keep(self, path: str, data: bytes) -> None:
+        self.drop(path)
+        if self._size + len(data) <= CONTENT_LIMIT:
+            self._data[path] = data
+            self._size += len(data)
+
+    def get(self, path: str) -> bytes | None:
+        return self._data.get(path)
+
+    def drop(self, path: str) -> None:
+        self._size -= len(self._data.pop(path, b""))
+
+    def clear(self) -> None:
+        self._data, self._size = {}, 0
+
+
+def changed_since(full: Path, info: os.stat_result) -> bool:
+    """Tell whether a file was written to while we read it."""
+    try:
+        return times(full.lstat()) != times(info)
+    except OSError:
+        return True
+
+
+def ignoring(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a path is ignored; folders are asked for with a slash behind."""
+    spec = GitIgnoreSpec.from_lines(patterns)
+    if not len(spec):
+        return lambda _: False
+    return lru_cache(maxsize=REMEMBERED)(spec.match_file)
+
+
+def parents(path: str) -> list[str]:
+    """Return the folders above a path, the nearest last."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def is_at_or_below(path: str, place: str) -> bool:
+    return not place or path == place or path.startswith(place + "/")

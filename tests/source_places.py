@@ -1,0 +1,138 @@
+"""What tests of sources share: folders, repositories, and someone who follows a source."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from controller.clock import SystemClock
+from controller.model.settings import DirectorySource, GitSource
+from controller.model.source import Snapshot
+from controller.source import open_source
+from controller.source.ports import Source
+
+LONG = timedelta(hours=1)  # an interval that no test waits for
+PATIENCE = 20.0  # seconds until a test gives up
+
+
+class Follower:
+    """Takes what a source yields, in order."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.looks: asyncio.Queue[Snapshot | Exception] = asyncio.Queue()
+
+    async def pump(self) -> None:
+        async for look in self.source.snapshots():
+            self.looks.put_nowait(look)
+
+    async def next(self) -> Any:
+        return await asyncio.wait_for(self.looks.get(), PATIENCE)
+
+    async def snapshot(self) -> Snapshot:
+        """Return the next snapshot; a failure fails the test."""
+        look = await self.next()
+        assert isinstance(look, Snapshot), look
+        return look
+
+    async def until(self, wanted: Any) -> Snapshot:
+        """Return the first snapshot for which `wanted` holds."""
+        while True:
+            look = await self.next()
+            if isinstance(look, Snapshot) and wanted(look):
+                return look
+
+    async def quiet(self, seconds: float = 0.3) -> bool:
+        """Tell whether nothing more came for a while."""
+        await asyncio.sleep(seconds)
+        return self.looks.empty()
+
+
+@asynccontextmanager
+async def following(source: Source) -> AsyncIterator[Follower]:
+    follower = Follower(source)
+    task = asyncio.create_task(follower.pump())
+    try:
+        yield follower
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await source.close()
+
+
+def directory(root: Path, *, interval: timedelta = LONG, ignore: tuple[str, ...] = ()) -> Source:
+    settings = DirectorySource(name="here", path=str(root), interval=interval, ignore=ignore)
+    return open_source(settings, state_dir=root, clock=SystemClock())
+
+
+def git_source(url: str, state: Path, secrets: Any = None, **more: Any) -> Source:
+    fields: dict[str, Any] = {"interval": LONG, "name": "there"} | more
+    return open_source(
+        GitSource(url=url, **fields), state_dir=state, clock=SystemClock(), secrets=secrets
+    )
+
+
+def write(root: Path, **files: str) -> None:
+    """Write files by rename, `__` in a name standing for `/` and `_yaml` for `.yaml`."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_yaml", ".yaml")
+        put(path, text)
+
+
+def put(path: Path, text: str) -> None:
+    """Replace a file as a careful writer does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.draft"
+    draft.write_text(text)
+    draft.replace(path)
+
+
+AS_TESTER = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_AUTHOR_NAME": "Tester",
+    "GIT_AUTHOR_EMAIL": "tester@example.com",
+    "GIT_COMMITTER_NAME": "Tester",
+    "GIT_COMMITTER_EMAIL": "tester@example.com",
+}
+
+
+class Repository:
+    """A real repository with a work tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.git("init", "--quiet", "-b", "main")
+
+    @property
+    def url(self) -> str:
+        return self.folder.as_uri()
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *words],
+            env={**os.environ, **AS_TESTER},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    def commit(self, message: str = "change", **files: str) -> str:
+        """Commit everything in the work tree, with these files; return the commit."""
+        for name, text in files.items():
+            put(self.folder / name.replace("__", "/").replace("_yaml", ".yaml"), text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def tree(self, commit: str = "HEAD") -> dict[str, tuple[str, str]]:
+        """Return path -> (mode, blob) of a commit, as git lists it."""
+        lines = self.git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+        parts = [line.split("\t", 1) for line in lines if line]
+        return {path: (head.split()[0], head.split()[2]) for head, path in parts}
