@@ -101,7 +101,8 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             enqueue=self._enqueue,
-            agents=settings.dagger.agents,
+            dagger=settings.dagger,
+            secrets=self._secrets,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -136,7 +137,7 @@ class Daemon:
             engine=self._engine,
             clock=self.clock,
             turn=self._turn,
-            max_runs=self.settings.max_parallel.runs,
+            max_runs=most_runs(self.settings),
             policy=self._policy,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
@@ -371,6 +372,13 @@ class Daemon:
             ok=loaded and not self._stop.is_set(),
             checks={"loaded": loaded, "stopping": self._stop.is_set()},
         )
+
+
+def most_runs(settings: Settings) -> int:
+    """Return how many runs may be active: of all, and on the engine when there is one."""
+    if settings.executor != "dagger":
+        return settings.max_parallel.runs
+    return min(settings.max_parallel.runs, settings.dagger.max_concurrent_runs)
 
 
 def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None:

@@ -13,16 +13,16 @@ import structlog
 from controller import manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
-from controller.manifest.agents import expanded
-from controller.model.agent import Agent
+from controller.manifest.agents import pinned
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
-from controller.model.settings import DirectorySource, GitSource
+from controller.model.settings import DaggerSettings, DirectorySource, GitSource
 from controller.model.source import Declaration, Fault, ParsedFile, Snapshot
 from controller.model.workflow import Input
 from controller.observations import Key
 from controller.reconcile import conditions, desired, keys
 from controller.recorder import Recorder
+from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
 from controller.store import Store
 
@@ -59,9 +59,11 @@ class Loading:
         recorder: Recorder,
         clock: Clock,
         enqueue: Enqueue,
-        agents: Mapping[str, Agent],
+        dagger: DaggerSettings,
+        secrets: ConfiguredSecrets,
     ) -> None:
-        self._agents = agents
+        self._dagger = dagger
+        self._secrets = secrets
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -92,6 +94,8 @@ class Loading:
             ),
             remembered=tuple(remembered),
         )
+        if settings.suspend:
+            self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
 
     async def follow(self, name: str) -> None:
         """Load each snapshot of one source, until cancelled."""
@@ -160,8 +164,23 @@ class Loading:
         return place.loaded.holds(key[1]) if place else False
 
     def fault(self, key: Key) -> Fault | None:
+        """Return what is wrong with a workflow's newest text, or with the names it uses."""
         place = self._places.get(key[0])
-        return place.loaded.invalid.get(key[1]) if place else None
+        if place is None:
+            return None
+        return place.loaded.invalid.get(key[1]) or self._name_fault(place, key[1])
+
+    def _name_fault(self, place: Place, name: str) -> Fault | None:
+        """A secret that the configuration doesn't give to this source: no run could have it."""
+        declaration = place.loaded.declarations.get(name)
+        for secret in declaration.secrets if declaration else ():
+            problem = self._secrets.fault(place.settings.name, secret)
+            if problem is not None and declaration is not None:
+                remedy = "define it, or list the source in its `sources`, in the configuration"
+                return Fault(
+                    file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
+                )
+        return None
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)
@@ -189,7 +208,7 @@ class Loading:
         stored = await self._store.body(
             declaration.blob, manifest.READER_VERSION, declaration.document
         )
-        return expanded(stored or await self._read_again(place, declaration), self._agents)
+        return pinned(stored or await self._read_again(place, declaration), self._dagger)
 
     async def _read_again(self, place: Place, declaration: Declaration) -> str:
         """The parse cache was trimmed: its source still has the file."""

@@ -11,7 +11,7 @@ from controller import config as configuration
 from controller.digest import canonical, of_value
 from controller.errors import UsageError
 from controller.manifest import build_workflow
-from controller.manifest.agents import expanded, known
+from controller.manifest.agents import expanded, known, with_operator_defaults
 from controller.model.run import Phase, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import Json
@@ -195,6 +195,7 @@ class OrchestrationEngine:
         document = {"metadata": metadata, "spec": workflow.spec()}
         full = json.loads(expanded(canonical(document), settings.dagger.agents))
         _, body = build_workflow(full["metadata"], full["spec"], expanded=True)
+        body = with_operator_defaults(body, settings.dagger)
         async with oneshot(settings, root=Path(workflow_directory), kind="api") as here:
             return result_of(await here.execute(body, {}, fresh=skip_cache), workflow)
 

@@ -27,7 +27,7 @@ from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
 from controller.cli.roots import root_of
 from controller.errors import UsageError
-from controller.manifest.agents import expanded, until_step
+from controller.manifest.agents import pinned, until_step
 from controller.model import view
 from controller.model.run import Phase, Run
 from controller.model.settings import Settings
@@ -63,7 +63,7 @@ def exec_(  # noqa: PLR0917 - options of one command
         raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
     settings = replace(settings, executor=executor or settings.executor)
     document = _workflow(file, workflow)
-    body = expanded(document.body or "", settings.dagger.agents)
+    body = pinned(document.body or "", settings.dagger)
     body = until_step(body, until) if until else body
     given = read_params(body, params or [])
     place = root_of(file, root, settings)

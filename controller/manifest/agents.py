@@ -1,4 +1,8 @@
-"""Bodies rewritten before a run is pinned: agents become containers, a run may stop early."""
+"""Bodies rewritten before a run is pinned.
+
+Agents become containers, the operator's defaults stand where the manifest says nothing, and a run
+may stop early.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +13,20 @@ from controller.errors import UsageError
 from controller.manifest.build import SECTIONS, workflow
 from controller.manifest.names import nearest
 from controller.model.agent import Agent
+from controller.model.quantity import format_duration
+from controller.model.settings import DaggerSettings
 from controller.model.workflow import UNSET
+
+BUILT_IN = DaggerSettings()
+
+
+def pinned(body: str, settings: DaggerSettings) -> str:
+    """Return what a run of the body is pinned to, under the operator's configuration.
+
+    Raises:
+        UsageError: an agent that isn't configured.
+    """
+    return with_operator_defaults(expanded(body, settings.agents), settings)
 
 
 def expanded(body: str, agents: Mapping[str, Agent]) -> str:
@@ -25,6 +42,22 @@ def expanded(body: str, agents: Mapping[str, Agent]) -> str:
         for step in value["spec"].get(section, ()):
             if "agent" in step:
                 become(step, known(step.pop("agent"), agents))
+    return digest.canonical(value)
+
+
+def with_operator_defaults(body: str, settings: DaggerSettings) -> str:
+    """Return the body with config/dagger.yaml's `workflows` where the manifest says nothing."""
+    timeout, limit, cache = settings.workflow_timeout, settings.retry_limit, settings.cache
+    if (timeout, limit, cache) == (BUILT_IN.workflow_timeout, 0, BUILT_IN.cache):
+        return body
+    value = json.loads(body)
+    spec = value["spec"]
+    spec.setdefault("timeout", format_duration(timeout))
+    defaults = spec.setdefault("defaults", {})
+    defaults.setdefault("retry", {}).setdefault("limit", limit)
+    kept = defaults.setdefault("cache", {})
+    kept.setdefault("mode", str(cache.mode))
+    kept.setdefault("ttl", format_duration(cache.ttl))
     return digest.canonical(value)
 
 

@@ -280,3 +280,29 @@ def test_the_api_answers_on_its_socket(controller, folder):
         again = http.post("/api/v1/sources/w/workflows/one/runs", json={}, headers=same).json()
         assert first["id"] == again["id"]
         assert "/api/v1/runs" in http.get("/openapi.json").json()["paths"]
+
+
+def test_a_secret_that_is_not_for_the_source_is_a_fault_when_it_is_loaded(tmp_path, folder, rondel):
+    uses = "  secrets: [token]\n" + ON_CHANGE
+    (folder / "one.yaml").write_text(manifest("one", "true", uses))
+    config = tmp_path / "rondel.yaml"
+    config.write_text("secrets: {token: {env: TOKEN, sources: [other]}}\n")
+    controller = ControllerProcess(
+        tmp_path, "--config", str(config), "--source", str(folder)
+    ).start()
+    try:
+        shown = json.loads(rondel("get", "workflow", "one", "-o", "json").stdout)
+        ready = next(one for one in shown["conditions"] if one["type"] == "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "InvalidManifest")
+        assert "secret 'token' is not for source 'w'" in ready["message"]
+    finally:
+        controller.stop()
+
+
+def test_a_suspended_source_is_not_waited_for(tmp_path, folder):
+    config = tmp_path / "rondel.yaml"
+    config.write_text(f"sources: [{{name: s, kind: Directory, path: '{folder}', suspend: true}}]\n")
+    (folder / "one.yaml").write_text(manifest("one", "true", ON_CHANGE))
+    controller = ControllerProcess(tmp_path, "--config", str(config)).start()
+    assert controller.stop() == 0
+    assert controller.runs() == []
