@@ -58,6 +58,14 @@ class Loaded:
         found = {fault: None for path in sorted(self.faulty) for fault in self.faulty[path]}
         return tuple({**found, **dict.fromkeys(self.invalid.values())})
 
+    @cached_property
+    def owned(self) -> Mapping[str, frozenset[str]]:
+        """`owners` the other way round: file -> names."""
+        found: dict[str, set[str]] = {}
+        for name, file in self.owners.items():
+            found.setdefault(file, set()).add(name)
+        return {file: frozenset(names) for file, names in found.items()}
+
     @property
     def all_faults(self) -> tuple[Fault, ...]:
         return (*self.path_faults, *self.faults)
@@ -137,7 +145,7 @@ def names_before(loaded: Loaded, path: str, before: FileRecord | None) -> frozen
         return before.names
     if loaded.looked:
         return frozenset()
-    return frozenset(name for name, owner in loaded.owners.items() if owner == path)
+    return loaded.owned.get(path, frozenset())
 
 
 def reclaim(
