@@ -24,6 +24,7 @@ class ApiServer:
                 app,
                 log_config=None,
                 access_log=False,
+                date_header=False,  # it would be as old as the server: see `main_loop`
                 lifespan="off",
                 timeout_graceful_shutdown=2,
                 http=peer_checked(),
@@ -46,6 +47,7 @@ class ApiServer:
     async def stop(self) -> None:
         """Let requests end, bounded, and take the socket away."""
         self._server.should_exit = True
+        self._server.ended.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_SECONDS)
             self._task.cancel()
@@ -60,6 +62,12 @@ class Embedded(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop looks for it ten times a second."""
+        await self.on_tick(0)
+        await self.ended.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
