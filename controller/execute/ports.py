@@ -84,6 +84,10 @@ class Output(Protocol):
         """Append raw bytes of `stdout` or `stderr`; lines may be split anywhere."""
         ...
 
+    def note(self, text: str) -> None:
+        """Append Rondel's own words about the attempt."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:

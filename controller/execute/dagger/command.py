@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,20 @@ from controller.model.settings import DaggerSettings
 RUNNER_HOST = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 CLI_VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 OPEN_SECONDS = 30.0  # for the command's first line: with the engine down it would wait for minutes
+VERSION_SECONDS = 10.0
 END_SECONDS = 10.0  # for a polite end, once its standard input is closed
+VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+\S*")
 TAIL = 2000  # bytes of its last words
+# What the command needs to reach an engine in a container, a cluster, or behind its own TLS.
+PASSED = (
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONTEXT",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
+    "KUBECONFIG",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +93,45 @@ def clean_environment(settings: DaggerSettings, folder: Path) -> Mapping[str, st
     """Return all that the command sees: nothing of the daemon's own, and no secret."""
     engine = settings.engines[0] if settings.engines else environment.get(RUNNER_HOST)
     return {
+        **{name: value for name in PASSED if (value := environment.get(name))},
         "PATH": environment.get("PATH") or os.defpath,
         "HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
         "DAGGER_NO_UPDATE_CHECK": "1",
         "DAGGER_SILENT": "1",
         "DO_NOT_TRACK": "1",
         **({RUNNER_HOST: engine} if engine else {}),
     }
+
+
+async def cli_version(keeper: Keeper, settings: DaggerSettings) -> str:
+    """Return what the command says its version is, "" when it doesn't.
+
+    Raises:
+        StalledError: DaggerMissing.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        child = await keeper.spawn(
+            [find_cli(settings), "version"],
+            env=clean_environment(settings, Path(os.devnull)),
+            cwd="/",
+            stdin=nowhere,
+            stdout=write,
+            stderr=nowhere,
+        )
+    except BaseException:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+        os.close(nowhere)
+    line = await first_line(read, VERSION_SECONDS)
+    child.kill()
+    found = VERSION.search(line.decode("utf-8", "replace"))
+    return found[0] if found else ""
 
 
 async def start(
@@ -121,21 +165,29 @@ async def start(
 
 async def address(command: Command, descriptor: int) -> Address:
     """Return what the first line says, within our own deadline."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
-    )
+    line = await first_line(descriptor, OPEN_SECONDS)
     try:
-        async with asyncio.timeout(OPEN_SECONDS):
-            line = await reader.readline()
         told = json.loads(line)
         return Address(int(told["port"]), str(told["session_token"]))
-    except (TimeoutError, ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         words = command.last_words() or "it said nothing"
         raise TransientError(
             f"the Dagger engine can't be reached: {words}",
             reason="EngineUnavailable",
             remedy=f"start the engine, or correct {RUNNER_HOST} or `engines`",
         ) from error
+
+
+async def first_line(descriptor: int, seconds: float) -> bytes:
+    """Return the first line that comes through a pipe, b"" when none does; close the pipe."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            return await reader.readline()
+    except TimeoutError:
+        return b""
     finally:
         transport.close()

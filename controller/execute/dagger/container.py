@@ -1,10 +1,11 @@
-"""An attempt's request as a container: image, files, variables, secrets, command."""
+"""An attempt's request as a container: files, variables, secrets, command."""
 
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from controller.execute.ports import AttemptRequest, SecretValue
+from controller.execute.ports import AttemptRequest, Placement, SecretValue
 
 if TYPE_CHECKING:
     import dagger
@@ -14,26 +15,40 @@ INPUTS = "/rondel/inputs.json"
 BUSTER = "RONDEL_NONCE"
 SECRET_MODE = 0o400
 
+Target = TypeVar("Target", "dagger.Container", "dagger.Directory")
+
 
 def place(path: str) -> str:
-    """Return where a path of the workspace is in the container."""
+    """Return where a path of the workspace is in the container; an absolute one stays."""
     return posixpath.normpath(posixpath.join(WORK, path))
 
 
+def with_workspace(
+    made: "dagger.Container", files: "dagger.Directory", user: str
+) -> "dagger.Container":
+    """Mount a writable copy of `files` as the workspace: nothing of the image is seen there."""
+    return made.with_mounted_directory(WORK, files, owner=user)
+
+
 def prepare(
-    client: "dagger.Client", base: "dagger.Container", request: AttemptRequest, folder: Path
+    client: "dagger.Client",
+    base: "dagger.Container",
+    request: AttemptRequest,
+    *,
+    user: str,
+    folder: Path,
 ) -> "dagger.Container":
     """Return `base` with everything in place but the command.
 
     What never changes stands first, so that the engine's cache is of use; the run's own names are
     volatile and no part of its keys.
     """
-    made = base.with_directory(WORK, client.directory())
-    made = with_mounts(client, made, request)
+    made = with_mounts(client, base, request.mounts, user)
     for name, value in sorted(request.env.items()):
         made = made.with_env_variable(name, value)
     for number, secret in enumerate(request.secrets):
-        made = with_secret(client, made, secret, folder / f"{request.nonce}.{number}")
+        path = folder / f"{request.nonce}.{number}"
+        made = with_secret(client, made, secret, path=path, user=user)
     if request.inputs is not None:
         made = made.with_new_file(INPUTS, request.inputs.decode())
         made = made.with_env_variable("RONDEL_INPUTS", INPUTS)
@@ -44,28 +59,47 @@ def prepare(
 
 
 def with_mounts(
-    client: "dagger.Client", made: "dagger.Container", request: AttemptRequest
+    client: "dagger.Client", made: "dagger.Container", mounts: Iterable[Placement], user: str
 ) -> "dagger.Container":
-    """Copies, so that a step may write to them; never cached by path: a host's file changes."""
-    for mount in request.mounts:
-        if mount.source.is_dir():
-            folder = client.host().directory(str(mount.source), no_cache=True)
-            made = made.with_directory(place(mount.path), folder)
-        else:
-            file = client.host().file(str(mount.source), no_cache=True)
-            made = made.with_file(place(mount.path), file)
+    """Copy what is mounted: the workspace's own in one piece, absolute paths each by itself."""
+    mounts = tuple(mounts)
+    inside = [one for one in mounts if not posixpath.isabs(one.path)]
+    if inside:
+        files = client.directory()
+        for one in inside:
+            files = with_copy(client, files, posixpath.normpath(one.path), one.source)
+        made = with_workspace(made, files, user)
+    for one in mounts:
+        if posixpath.isabs(one.path):
+            made = with_copy(client, made, one.path, one.source, owner=user)
     return made
 
 
+def with_copy(
+    client: "dagger.Client", made: Target, path: str, source: Path, *, owner: str = ""
+) -> Target:
+    """Add a file or folder of this host; never cached by its path, a host's file changes."""
+    if source.is_dir():
+        folder = client.host().directory(str(source), no_cache=True)
+        return made.with_directory(path, folder, owner=owner)
+    return made.with_file(path, client.host().file(str(source), no_cache=True), owner=owner)
+
+
 def with_secret(
-    client: "dagger.Client", made: "dagger.Container", secret: SecretValue, path: Path
+    client: "dagger.Client",
+    made: "dagger.Container",
+    secret: SecretValue,
+    *,
+    path: Path,
+    user: str,
 ) -> "dagger.Container":
     """Hand a secret over by a file that only we can read; its key names it, never its value."""
     path.touch(mode=0o600)
     path.write_text(secret.value, encoding="utf-8")
     handle = client.secret(f"file://{path}", cache_key=secret.identity)
     if secret.file is not None:
-        return made.with_mounted_secret(place(secret.file), handle, mode=SECRET_MODE)
+        at = place(secret.file)
+        return made.with_mounted_secret(at, handle, owner=user, mode=SECRET_MODE)
     return made.with_secret_variable(secret.name or "", handle)
 
 
@@ -78,4 +112,5 @@ def with_command(made: "dagger.Container", request: AttemptRequest) -> "dagger.C
         made = made.with_env_variable(BUSTER, request.nonce)
     # With ANY a failure would be a result that the engine keeps: never where results are kept.
     expect = dagger.ReturnType.SUCCESS if request.cacheable else dagger.ReturnType.ANY
-    return made.with_exec(list(request.argv), expect=expect)
+    # Without a command the image's own is run, as `docker run` does.
+    return made.with_exec(list(request.argv), use_entrypoint=not request.argv, expect=expect)

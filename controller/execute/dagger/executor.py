@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,16 +14,19 @@ from controller import environment, ids
 from controller.clock import Clock, SystemClock
 from controller.errors import StalledError, TransientError
 from controller.execute.dagger import command
+from controller.execute.dagger.folder import PrivateFolder, place_for_sessions, sweep
 from controller.execute.dagger.images import Login
-from controller.execute.dagger.session import DaggerSession
+from controller.execute.dagger.session import DaggerSession, connect
+from controller.execute.dagger.watch import unanswered
 from controller.execute.keeper import Keeper
 from controller.execute.ports import Session
 from controller.model.run import Run
 from controller.model.settings import DaggerSettings
 from controller.model.workflow import Workflow
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - secrets are better there than on a disk; folders are ours
-OLDEST = timedelta(minutes=10)  # a spare session beyond this may not know the engine any more
+FRESH = timedelta(seconds=10)  # a spare session younger than this needs no second look
+OLDEST = timedelta(hours=1)  # an engine frees nothing that a session has touched
+LOOK_SECONDS = 2.0
 
 
 class OperatorSecrets(Protocol):
@@ -45,6 +48,7 @@ class DaggerExecutor:
         self._state_dir = state_dir
         self._clock = clock
         self._keeper = Keeper(environment.get("PATH") or os.defpath)
+        self._cli = ""  # its version
         self._spare: asyncio.Task[DaggerSession] | None = None
         self._spare_since: datetime = clock.now()
         self._closing: set[asyncio.Task[None]] = set()
@@ -63,9 +67,9 @@ class DaggerExecutor:
         return "ImageMissing", f"step {bare.name!r} names no image; the dagger executor needs one"
 
     async def start(self) -> None:
-        """Start the keeper, load the SDK beside the loop, and open the first session."""
+        """Start the keeper, remove what a crash has left, begin the first session."""
         await self._keeper.start()
-        await asyncio.to_thread(importlib.import_module, "dagger")
+        await asyncio.to_thread(sweep, place_for_sessions(self._state_dir))
         self._open_ahead()
 
     def _open_ahead(self) -> None:
@@ -74,23 +78,35 @@ class DaggerExecutor:
         self._spare.add_done_callback(observed)
 
     async def _new_session(self) -> DaggerSession:
-        folder = Path(tempfile.mkdtemp(prefix="rondel-", dir=memory(self._state_dir)))
-        process, address = await command.start(self._keeper, self._settings, folder, ids.nonce())
-        session = DaggerSession(process, address, folder)
+        folder = PrivateFolder(place_for_sessions(self._state_dir))
         try:
-            await session.connect()
+            return await self._session_in(folder)
         except BaseException:
-            await session.close()
+            await asyncio.to_thread(folder.remove)
             raise
-        return session
+
+    async def _session_in(self, folder: PrivateFolder) -> DaggerSession:
+        self._cli = self._cli or await command.cli_version(self._keeper, self._settings)
+        process, address = await command.start(
+            self._keeper, self._settings, folder.path, ids.nonce()
+        )
+        try:
+            await asyncio.to_thread(importlib.import_module, "dagger")  # a second, the first time
+            return await connect(
+                process, address, folder=folder, cli=self._cli, later=self._close_later
+            )
+        except BaseException:
+            await process.close()
+            raise
 
     async def open(self, run: Run, workflow: Workflow) -> Session:
         """Return the session that was opened ahead, or a new one; the next is begun at once."""
         del workflow
+        logins = await self._logins(run.source)
         session = await self._take_spare() or await self._new_session()
         self._open_ahead()
         session.images.default_registry = self._settings.default_registry
-        session.images.logins = await self._logins(run.source)
+        session.images.logins = logins
         return session
 
     async def _take_spare(self) -> DaggerSession | None:
@@ -104,10 +120,15 @@ class DaggerExecutor:
         except asyncio.CancelledError:
             self._spare = spare
             raise
-        if session.alive and self._clock.now() - self._spare_since < OLDEST:
+        if await self._of_use(session, self._clock.now() - self._spare_since):
             return session
-        self._close_later(session)
+        await session.close()
         return None
+
+    async def _of_use(self, session: DaggerSession, age: timedelta) -> bool:
+        if not session.alive or age > OLDEST:
+            return False
+        return age < FRESH or await unanswered(session.client, LOOK_SECONDS) is None
 
     async def _logins(self, source: str) -> dict[str, Login]:
         """Return the logins that the run's source may use."""
@@ -117,29 +138,32 @@ class DaggerExecutor:
             if source in one.sources
         }
 
-    def _close_later(self, session: DaggerSession) -> None:
-        task = asyncio.create_task(session.close())
+    def _close_later(self, closing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(closing, name="dagger session's end")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    async def versions(self) -> Mapping[str, str]:
+        """Open a session for nothing but the versions of engine, command and SDK.
+
+        Raises:
+            StalledError: DaggerMissing.
+            TransientError: EngineUnavailable.
+        """
+        session = await self._new_session()
+        await session.close()
+        return session.versions
+
     async def stop(self) -> None:
+        """End every session and the keeper."""
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.cancel()
             with suppress(asyncio.CancelledError, TransientError, StalledError):
-                self._close_later(await spare)
-        if self._closing:
+                await (await spare).close()
+        while self._closing:
             await asyncio.wait(self._closing)
         await self._keeper.stop()
-
-
-def memory(state_dir: Path) -> Path:
-    """Return where a session's private folder goes: memory where there is some."""
-    if os.access(MEMORY, os.W_OK):
-        return MEMORY
-    folder = state_dir / "sessions"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def observed(task: "asyncio.Task[DaggerSession]") -> None:
@@ -154,21 +178,17 @@ class NoSecrets:
 
 
 async def check(settings: DaggerSettings) -> Mapping[str, str]:
-    """Open a session and return the versions of both sides.
+    """Return the versions of engine, command and SDK, or say why there are none.
 
     Raises:
         StalledError: DaggerMissing.
-        TransientError: EngineUnavailable.
+        TransientError: EngineUnavailable, within a minute or so.
     """
     with tempfile.TemporaryDirectory() as folder:
         executor = DaggerExecutor(
             settings, secrets=NoSecrets(), state_dir=Path(folder), clock=SystemClock()
         )
-        await executor._keeper.start()  # noqa: SLF001 - its own
         try:
-            session = await executor._new_session()  # noqa: SLF001 - its own
-            found = dict(session.versions)
-            await session.close()
+            return await executor.versions()
         finally:
             await executor.stop()
-    return found

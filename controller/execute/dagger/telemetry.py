@@ -7,43 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
+
 from controller import ids
 from controller.execute.dagger.command import Address
+from controller.execute.dagger.said import Listener
 from controller.execute.ports import Output
 
 STREAMS = {"1": "stdout", "2": "stderr"}
-DRAIN_SECONDS = 2.0  # for what was printed last, once the process has ended
+VERBOSE = "dagger.io/logs.verbose"  # the engine's own words about a call
 
-
-class Listener:
-    """What one attempt has said so far."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._open = {"stdout", "stderr"}
-        self._sizes = {"stdout": 0, "stderr": 0}  # bytes heard
-        self.drained = asyncio.Event()
-
-    @property
-    def heard(self) -> bool:
-        return any(self._sizes.values())
-
-    def complete(self, stream: str, whole: str) -> None:
-        """Write what of a stream's whole text was not heard live."""
-        data = whole.encode()[self._sizes[stream] :]
-        if data:
-            self._sizes[stream] += len(data)
-            self._output.write(stream, data)
-
-    def take(self, stream: str, text: str, *, ended: bool) -> None:
-        if text:
-            data = text.encode()
-            self._sizes[stream] += len(data)
-            self._output.write(stream, data)
-        if ended:
-            self._open.discard(stream)
-            if not self._open:
-                self.drained.set()
+log = structlog.get_logger()
 
 
 class Telemetry:
@@ -76,27 +50,32 @@ class Telemetry:
             del self._listeners[name]
 
     async def _read(self) -> None:
+        """Read until the session ends. Without live output, attempts ask for theirs at the end."""
         import httpx  # noqa: PLC0415 - comes with the SDK
 
         quiet = httpx.Timeout(10, read=None)  # nobody may say anything for hours
         url = f"http://127.0.0.1:{self._address.port}/v1/logs"
+        auth = (self._address.token, "")
         try:
             async with (
-                httpx.AsyncClient(timeout=quiet, auth=(self._address.token, "")) as client,
+                httpx.AsyncClient(timeout=quiet, auth=auth, trust_env=False) as client,
                 client.stream("GET", url) as response,
             ):
+                response.raise_for_status()
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):
                         self._take(json.loads(line[5:]))
         except httpx.TransportError:
             return  # the session is gone: its attempts say so themselves
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            log.warning("dagger_live_output_lost", error=str(error))
 
     def _take(self, data: dict[str, Any]) -> None:
         for record in records(data):
             listener = self._listeners.get(record.get("traceId", ""))
             attributes = {one["key"]: one["value"] for one in record.get("attributes", ())}
             stream = STREAMS.get(str(attributes.get("stdio.stream", {}).get("intValue")))
-            if listener is None or stream is None or "dagger.io/logs.verbose" in attributes:
+            if listener is None or stream is None or VERBOSE in attributes:
                 continue
             text = record.get("body", {}).get("stringValue", "")
             listener.take(stream, text, ended="stdio.eof" in attributes)
