@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_the_python_api_as_its_page_shows_it(tmp_path, monkeypatch):
     }
     code = code.replace("OrchestrationEngine()", "OrchestrationEngine(config)")
     code = code.replace('engine_type="dagger"', 'engine_type="local"')
-    names = {"config": config}
+    names: dict[str, Any] = {"config": config}
     exec(code, names)  # noqa: S102 - the page's own words
     result = names["result"]
     assert result.succeeded, result

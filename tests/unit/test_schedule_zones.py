@@ -59,7 +59,7 @@ SIZES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 
 
 @st.composite
-def a_field(draw, number: int) -> tuple[str, set[int]]:
+def a_field(draw, number):
     """A cron field and, by the way it was put together, the numbers it stands for."""
     low, high = SIZES[number]
     step = draw(st.integers(2, 7))
