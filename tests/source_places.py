@@ -1,11 +1,14 @@
 """What tests of sources share: folders, repositories, and someone who follows a source."""
 
 import asyncio
+import base64
 import os
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +139,101 @@ class Repository:
         lines = self.git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
         parts = [line.split("\t", 1) for line in lines if line]
         return {path: (head.split()[0], head.split()[2]) for head, path in parts}
+
+
+class GitServer(ThreadingHTTPServer):
+    """Git's own HTTP backend on the loopback; may ask for a login, hang, or send elsewhere."""
+
+    daemon_threads = True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), GitHandler)
+        self.root = root
+        self.login = ""
+        self.redirect = ""
+        self.hang = threading.Event()
+        self.released = threading.Event()
+        self.requests: list[tuple[str, str]] = []  # path, Authorization
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class GitHandler(BaseHTTPRequestHandler):
+    server: GitServer
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        self.server.requests.append((self.path, self.headers.get("Authorization", "")))
+        if self.server.hang.is_set():
+            self.server.released.wait(60)
+            return
+        if self.server.redirect:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirect + self.path)
+            self.end_headers()
+            return
+        if self.server.login and not self.may_enter():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+            return
+        self.backend()
+
+    def may_enter(self) -> bool:
+        wanted = base64.b64encode(self.server.login.encode()).decode()
+        return self.headers.get("Authorization") == f"Basic {wanted}"
+
+    def backend(self) -> None:
+        path, _, query = self.path.partition("?")
+        length = int(self.headers.get("Content-Length") or 0)
+        done = subprocess.run(
+            ["git", "http-backend"],
+            input=self.rfile.read(length),
+            env={
+                **os.environ,
+                **AS_TESTER,
+                "GIT_PROJECT_ROOT": str(self.server.root),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                "REMOTE_ADDR": "127.0.0.1",
+            },
+            capture_output=True,
+            check=True,
+        )
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        status = next((value for name, value in lines if name == "Status"), "200 OK")
+        self.send_response(int(status.split()[0]))
+        for name, value in lines:
+            if name != "Status":
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[GitServer]:
+    server = GitServer(root)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

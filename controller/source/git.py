@@ -1,10 +1,9 @@
 """A Git repository as a source: a bare mirror, read by object; no checkout but for a run."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,34 +11,40 @@ import structlog
 
 from controller import ids
 from controller.clock import Clock
-from controller.errors import StalledError, TransientError, UsageError
-from controller.model.settings import GitSource
+from controller.errors import RondelError, StalledError, TransientError
+from controller.model.settings import GitRef, GitSource
 from controller.model.source import Entry, Snapshot
 from controller.model.workflow import Input
 from controller.reconcile import keys
 from controller.source import remote
-from controller.source.objects import Objects, write_files
-from controller.source.processes import GitError, git
+from controller.source.files import SMALL
+from controller.source.local import (
+    LocalRepository,
+    common_dir,
+    local_git_dir,
+    local_repository,
+    tells,
+)
+from controller.source.mirror import Mirror
+from controller.source.objects import Objects
+from controller.source.processes import GitError
 from controller.source.watch import watching
+
+__all__ = ["Git", "common_dir", "local_git_dir"]
 
 log = structlog.get_logger()
 
 JITTER = 0.05
 FIRST_RETRY_SECONDS = 2.0
-SHORT_SECONDS = 20.0  # for what never leaves this host
-HEAD = "refs/rondel/head"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the wanted ref is, and what to call it."""
-
-    refspec: str  # what is fetched
-    name: str  # shown before "@sha1:"
+TROUBLE = (GitError, OSError, EOFError, TimeoutError)
 
 
 class Git:
-    """Implements `source.ports.Source` for one ref of one repository."""
+    """Implements `source.ports.Source` for one ref of one repository.
+
+    Raises:
+        UsageError: a URL or ref that we don't fetch.
+    """
 
     def __init__(
         self,
@@ -49,24 +54,22 @@ class Git:
         clock: Clock,
         secrets: remote.Secret | None = None,
     ) -> None:
-        remote.check_url(settings.url)
+        del clock  # intervals are waited for, nothing is dated
+        remote.check(settings)
         self.name = settings.name
         self.location = remote.shown(settings.url)
         self._settings = settings
-        self._secrets = secrets
-        self._clock = clock
+        self._ref = full_ref(settings.ref)
         mark = sha256(settings.url.encode()).hexdigest()[:12]
-        self._mirror = state_dir / "mirrors" / f"{settings.name}-{mark}"
-        self._local = local_git_dir(settings)
-        alternates = self._local / "objects" if self._local else None
-        self._objects = Objects(self._mirror, alternates)
+        self._mirror = Mirror(state_dir / "mirrors" / f"{settings.name}-{mark}", settings, secrets)
         self._hints: asyncio.Queue[None] = asyncio.Queue()
         self._attempted = ""
         self._failure = ""
         self._failures = 0
         self._snapshot: Snapshot | None = None
-        self._trees: dict[str, Mapping[str, Entry]] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._fetched = ("", "")  # what the remote's ref was when it was fetched, and its commit
+        self._to_keep = self._kept = ""
+        self._keeping: asyncio.Task[None] | None = None
 
     def attempted(self) -> str:
         return self._attempted
@@ -76,22 +79,20 @@ class Git:
 
     async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
         async with AsyncExitStack() as stack:
-            if self._local is not None:
-                await stack.enter_async_context(
-                    watching(self._ref_folders, self._hint, recursive=False)
-                )
+            if remote.local_folder(self._settings.url) is not None:
+                watch = watching(self._ref_folders, self._hint, recursive=False)
+                await stack.enter_async_context(watch)
+            first = True
             while True:
-                seen = await self._seen()
+                seen = await self._seen(first=first)
                 if seen is not None:
+                    first = first and not isinstance(seen, Snapshot)
                     yield seen
                 await self._next_look()
 
     def _ref_folders(self) -> tuple[Path, ...]:
-        """Return the folders in which a local repository's wanted ref may move."""
-        if self._local is None:
-            return ()
-        common = common_dir(self._local)
-        return (self._local, *dict.fromkeys((common, common / "refs", common / "refs/heads")))
+        repository = local_repository(self._settings)
+        return repository.ref_folders(self._ref) if repository else ()
 
     def _hint(self, paths: set[str]) -> None:
         if not paths or any(tells(path) for path in paths):
@@ -109,242 +110,200 @@ class Git:
         while not self._hints.empty():
             self._hints.get_nowait()
 
-    async def _seen(self) -> Snapshot | Exception | None:
+    async def _seen(self, *, first: bool) -> Snapshot | Exception | None:
         """Return what is new; None when nothing is. The same failure is told once."""
         try:
             commit, name = await self._find()
-            recovered = bool(self._failures)
-            self._failures, self._failure = 0, ""
-            revision = f"{name}@sha1:{commit}"
-            self._attempted = revision
-            if self._snapshot is not None and self._snapshot.revision == revision:
-                return self._snapshot_again() if recovered else None
-            return await self._load(commit, revision)
+            self._attempted = revision = f"{name}@sha1:{commit}"
+            last = self._snapshot
+            if last is None or last.revision != revision:
+                self._snapshot = await self._load(commit, revision)
         except (StalledError, TransientError) as error:
             return self._failed(error)
-        except UsageError as error:
-            return self._failed(StalledError(str(error), reason="InvalidSource"))
         except GitError as error:
             return self._failed(remote.meaning(error.text, self.location))
-        except (OSError, EOFError, KeyError, TimeoutError) as error:
-            return self._failed(
-                TransientError(repr(error), reason="FetchFailed", where=self.location)
-            )
-
-    def _failed(self, error: StalledError | TransientError) -> Exception | None:
-        self._failures += 1
-        if self._failure == str(error):
-            return None
-        self._failure = str(error)
-        return error
-
-    def _snapshot_again(self) -> Snapshot:
-        """Nothing changed while the remote was away; say that it is back."""
-        assert self._snapshot is not None  # noqa: S101 - asked for only when there is one
-        last = self._snapshot
-        self._snapshot = Snapshot(
-            source=last.source,
-            revision=last.revision,
-            entries=last.entries,
-            manifests=last.manifests,
-            changed=frozenset(),
-            faults=last.faults,
-        )
+        except (OSError, EOFError, TimeoutError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            return self._failed(TransientError(problem, reason="FetchFailed", where=self.location))
+        recovered, self._failures, self._failure = bool(self._failures), 0, ""
+        if self._snapshot is last and last is not None:
+            self._snapshot = replace(last, changed=None if first else frozenset())
+            return self._snapshot if first or recovered else None
         return self._snapshot
+
+    def _failed(self, error: RondelError) -> RondelError | None:
+        self._failures += 1
+        told, self._failure = self._failure, str(error)
+        return None if told == self._failure else error
 
     # Finding the commit.
 
     async def _find(self) -> tuple[str, str]:
         """Return the wanted ref's commit and its shown name, fetching when it must."""
-        if self._local is not None:
-            self._check_local(self._local)
-        await self._ensure_mirror()
-        place = await self._place()
-        if self._local is not None:
-            return await self._find_locally(self._local, place), place.name
-        await self._fetch(place.refspec)
-        return await self._commit(self._mirror, HEAD), place.name
+        repository = local_repository(self._settings)
+        if repository is not None:
+            repository.check(trusted=self._settings.trusted)
+        await self._mirror.ensure()
+        if repository is not None:
+            return await self._find_locally(repository)
+        if self._settings.ref.commit is not None:
+            return await self._find_commit(self._settings.ref.commit), "HEAD"
+        return await self._find_remotely()
 
-    async def _ensure_mirror(self) -> None:
-        if (self._mirror / "HEAD").is_file():
-            return
-        self._mirror.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await git(
-            ["init", "--quiet", "--bare", "--template=", str(self._mirror)],
-            folder=self._mirror,
-            seconds=SHORT_SECONDS,
-        )
-
-    async def _place(self) -> Place:
-        ref = self._settings.ref
-        if ref.commit is not None:
-            return Place(ref.commit, "HEAD")
-        if ref.name is not None:
-            return Place(remote.check_ref(ref.name), ref.name)
-        if ref.tag is not None:
-            return Place(f"refs/tags/{remote.check_ref(ref.tag)}", ref.tag)
-        if ref.branch is not None:
-            return Place(f"refs/heads/{remote.check_ref(ref.branch)}", ref.branch)
-        return Place("HEAD", await self._head_name())
-
-    async def _head_name(self) -> str:
-        """Return the branch that the remote's HEAD is; HEAD when it is detached."""
-        if self._local is not None:
-            text = (self._local / "HEAD").read_text("utf-8", errors="replace").strip()
-            return text.removeprefix("ref: refs/heads/") if text.startswith("ref: ") else "HEAD"
-        told = await self._remote(["ls-remote", "--symref", "--", self._settings.url, "HEAD"])
-        first = told.decode("utf-8", "replace").split("\n", 1)[0]
-        if first.startswith("ref: refs/heads/"):
-            return first.removeprefix("ref: refs/heads/").split("\t")[0]
-        return "HEAD"
-
-    async def _find_locally(self, git_dir: Path, place: Place) -> str:
+    async def _find_locally(self, repository: LocalRepository) -> tuple[str, str]:
         """Read the ref where it is; its objects are read there too, and kept in the mirror."""
         try:
-            commit = await self._commit(git_dir, place.refspec)
-        except GitError as error:
-            raise self._no_ref(git_dir, error) from None
-        if self._snapshot is None or commit not in self._snapshot.revision:
-            task = asyncio.create_task(self._keep(commit), name=f"keep {commit[:12]}")
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
-        return commit
+            if self._ref == "HEAD":
+                commit, name = await repository.head()
+            else:
+                commit, name = await repository.commit(self._ref), shown_ref(self._settings.ref)
+        except GitError:
+            raise self._no_ref(empty=await repository.is_empty()) from None
+        self._to_keep = commit
+        if commit != self._kept and self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep(repository.git_dir))
+        return commit, name
 
-    def _no_ref(self, git_dir: Path, error: GitError) -> StalledError | TransientError:
-        if not any((git_dir / "refs").rglob("*")) and not (git_dir / "packed-refs").exists():
+    async def _keep(self, origin: Path) -> None:
+        """Copy commits into the mirror: a run can have them whatever becomes of their ref."""
+        try:
+            while self._to_keep != self._kept:
+                commit = self._to_keep
+                await self._mirror.keep(commit, origin)
+                self._kept = commit
+                await self._mirror.tidy()
+        except (RondelError, *TROUBLE) as error:
+            # They can still be read where they are; the next look tries again.
+            log.warning("commit_not_kept", source=self.name, error=str(error))
+        finally:
+            self._keeping = None
+
+    async def _find_remotely(self) -> tuple[str, str]:
+        """Ask for the ref, and fetch it when it is not what was fetched last."""
+        told = await self._mirror.listed(self._ref)
+        name = shown_ref(self._settings.ref)
+        if self._ref == "HEAD" and told.head is not None:
+            name = told.head.removeprefix("refs/heads/")
+        wanted = told.refs.get(self._ref)
+        if wanted is None:
+            raise self._no_ref(empty=not (await self._mirror.listed()).refs)
+        if self._fetched[0] != wanted:
+            kept = await self._mirror.keeps(wanted)
+            self._fetched = (wanted, wanted if kept else await self._mirror.fetch(self._ref))
+            await self._mirror.tidy()
+        return self._fetched[1], name
+
+    async def _find_commit(self, commit: str) -> str:
+        """A commit never changes: once it is here, the remote isn't asked."""
+        if await self._mirror.keeps(commit):
+            return commit
+        try:
+            return await self._mirror.fetch(commit)
+        except GitError as error:
+            if remote.meaning(error.text, "").reason != "RefNotFound":
+                raise
+        await self._mirror.fetch_everything()
+        return await self._mirror.hold(commit)
+
+    def _no_ref(self, *, empty: bool) -> StalledError | TransientError:
+        if empty:
             return TransientError(
                 "the repository has no commits", reason="NoCommits", where=self.location
             )
-        return remote.meaning(error.text, self.location)
-
-    def _check_local(self, git_dir: Path) -> None:
-        if not (git_dir / "HEAD").is_file():
-            raise StalledError(
-                "there is no repository",
-                reason="RepositoryNotFound",
-                where=self.location,
-                remedy="correct `url`",
-            )
-        if not self._settings.trusted and git_dir.stat().st_uid != os.geteuid():
-            raise StalledError(
-                "the repository belongs to another user",
-                reason="NotTrusted",
-                where=self.location,
-                remedy="set `trusted: true` if its owner may decide what runs",
-            )
-
-    async def _commit(self, folder: Path, ref: str) -> str:
-        told = await git(
-            ["rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}"],
-            folder=folder,
-            seconds=SHORT_SECONDS,
+        return StalledError(
+            f"there is no {self._settings.ref.text or 'HEAD'}",
+            reason="RefNotFound",
+            where=self.location,
+            remedy=remote.REMEDIES["RefNotFound"],
         )
-        return told.decode().strip()
-
-    async def _keep(self, commit: str) -> None:
-        """Copy a commit into the mirror, so that a run can have it whatever becomes of its ref."""
-        try:
-            await self._fetch(commit, f"refs/rondel/keep/{commit}")
-        except (GitError, StalledError, TransientError) as error:
-            # It can still be read where it is; the next commit tries again.
-            log.warning("commit_not_kept", source=self.name, commit=commit, error=str(error))
-
-    async def _fetch(self, ref: str, target: str = HEAD) -> None:
-        await self._remote(
-            [
-                *("fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head"),
-                *("--no-recurse-submodules", "--", self._settings.url, f"+{ref}:{target}"),
-            ]
-        )
-        if target == HEAD:
-            commit = await self._commit(self._mirror, HEAD)
-            await git(
-                ["update-ref", f"refs/rondel/keep/{commit}", commit],
-                folder=self._mirror,
-                seconds=SHORT_SECONDS,
-            )
-
-    async def _remote(self, arguments: list[str]) -> bytes:
-        env = await remote.login(self._settings, self._secrets, self._mirror)
-        limit = self._settings.timeout.total_seconds()
-        return await git(arguments, folder=self._mirror, seconds=limit, env=env)
 
     # Reading it.
 
+    def _objects(self) -> Objects:
+        repository = local_repository(self._settings)
+        return Objects(self._mirror.folder, repository.objects if repository else None)
+
     async def _load(self, commit: str, revision: str) -> Snapshot:
-        tree = await self._objects.tree(commit)
+        tree = await self._objects().tree(commit)
         before = self._snapshot.entries if self._snapshot else None
-        self._snapshot = Snapshot(
+        path = keys.normal(self._settings.path)
+        faults = tuple(fault for fault in tree.faults if keys.within(fault.file, path))
+        return Snapshot(
             source=self.name,
             revision=revision,
             entries=tree.entries,
-            manifests=self._settings.path,
+            manifests=path,
             changed=None if before is None else difference(before, tree.entries),
-            faults=tuple(
-                fault for fault in tree.faults if keys.within(fault.file, self._settings.path)
-            ),
+            faults=faults,
+            unreadable=tuple(fault.file for fault in faults),
         )
-        return self._snapshot
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
+        """Return contents; of a file too large to be a manifest only enough to say so.
+
+        Raises:
+            TransientError: SourceUnavailable.
+        """
         blobs = {path: snapshot.entries[path].blob for path in paths if path in snapshot.entries}
-        contents = await self._objects.contents(blobs.values())
+        try:
+            contents = await self._objects().contents(blobs.values(), limit=SMALL + 1)
+        except TROUBLE as error:
+            raise self._unavailable(snapshot.revision, error) from error
         return {path: contents[blob] for path, blob in blobs.items()}
 
     async def materialise(self, revision: str, wanted: Input, target: Path) -> str:
-        commit = revision.rpartition("@sha1:")[2]
+        """Write an input as `revision` has it.
+
+        Raises:
+            StalledError: InputMissing.
+            TransientError: SourceUnavailable.
+        """
         try:
-            entries = await self._entries(revision, commit)
-            selected = keys.select(entries, wanted)
-            if not selected:
-                raise StalledError(
-                    f"input {wanted.name!r}: nothing at {wanted.path} in {revision}",
-                    reason="InputMissing",
-                    where=self.location,
-                    remedy="commit the files, or correct the path",
-                )
-            await write_files(self._objects, selected, target)
-        except (GitError, KeyError, EOFError, OSError, TimeoutError) as error:
-            raise TransientError(
-                f"input {wanted.name!r}: {error}", reason="SourceUnavailable", where=self.location
-            ) from error
+            selected = keys.select(await self._entries(revision), wanted)
+            await self._objects().write(selected, target)
+        except TROUBLE as error:
+            raise self._unavailable(f"input {wanted.name!r}", error) from error
+        if not selected:
+            raise StalledError(
+                f"input {wanted.name!r}: nothing at {wanted.path} in {revision}",
+                reason="InputMissing",
+                where=self.location,
+                remedy="commit the files, or correct the path",
+            )
         return keys.digest_of(selected)
 
-    async def _entries(self, revision: str, commit: str) -> Mapping[str, Entry]:
+    async def _entries(self, revision: str) -> Mapping[str, Entry]:
         if self._snapshot is not None and self._snapshot.revision == revision:
             return self._snapshot.entries
-        return (await self._objects.tree(commit)).entries
+        return (await self._objects().tree(revision.rpartition("@sha1:")[2])).entries
+
+    def _unavailable(self, what: str, error: Exception) -> TransientError:
+        problem = f"{what}: {error or type(error).__name__}"
+        return TransientError(problem, reason="SourceUnavailable", where=self.location)
 
     async def close(self) -> None:
-        for task in self._keeping:
-            task.cancel()
-        if self._keeping:
-            await asyncio.wait(self._keeping)
+        """End what runs in the background."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
 
 
-def local_git_dir(settings: GitSource) -> Path | None:
-    """Return the Git directory of a file:// repository: bare, a work tree's, or a worktree's."""
-    folder = remote.local_folder(settings.url)
-    if folder is None:
-        return None
-    inner = folder / ".git"
-    if inner.is_file():
-        told = inner.read_text("utf-8", errors="replace").removeprefix("gitdir:").strip()
-        return (folder / told).resolve()
-    return inner if inner.is_dir() else folder
+def full_ref(ref: GitRef) -> str:
+    """Return what is asked for: a ref's full name, or an id."""
+    if ref.commit is not None:
+        return ref.commit
+    if ref.name is not None:
+        return ref.name
+    if ref.tag is not None:
+        return f"refs/tags/{ref.tag}"
+    return f"refs/heads/{ref.branch}" if ref.branch is not None else "HEAD"
 
 
-def common_dir(git_dir: Path) -> Path:
-    """Return where a worktree's shared refs are."""
-    pointer = git_dir / "commondir"
-    if pointer.is_file():
-        return (git_dir / pointer.read_text("utf-8").strip()).resolve()
-    return git_dir
-
-
-def tells(path: str) -> bool:
-    """Tell whether a changed path of a Git directory may mean a moved ref."""
-    return not path.endswith((".lock", "index", "COMMIT_EDITMSG", "ORIG_HEAD", "FETCH_HEAD"))
+def shown_ref(ref: GitRef) -> str:
+    """Return what stands before "@sha1:" in a revision."""
+    if ref.commit is not None:
+        return "HEAD"
+    return ref.name or ref.tag or ref.branch or "HEAD"
 
 
 def difference(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> frozenset[str]:

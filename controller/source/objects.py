@@ -2,17 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from controller.model.source import Entry, Fault
-from controller.source.files import link_target, refused
-from controller.source.processes import git, started
+from controller.source.files import CHUNK, EXECUTABLE, PLAIN, link_target, refused, unspeakable
+from controller.source.processes import GitError, git, kill, started
 
 LINK, SUBMODULE = "120000", "160000"
 READ_SECONDS = 120.0
-CHUNK = 1 << 20
+Take = Callable[[str, int, BinaryIO], None]
+"""Takes a blob's id and size, and reads exactly so many bytes of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,14 @@ class Tree:
 
 
 class Objects:
-    """Reads the objects of a bare repository; `alternates` are others to look in as well."""
+    """Reads the objects of a repository; `alternates` is another folder of objects to look in."""
 
     def __init__(self, folder: Path, alternates: Path | None = None) -> None:
         self._folder = folder
-        self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(alternates)} if alternates else {}
+        self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted(alternates)} if alternates else {}
 
     async def tree(self, commit: str) -> Tree:
-        """Return every file of a commit. Raises GitError when there is no such commit."""
+        """Return every file of a commit but dot names. Raises GitError: no such commit."""
         listed = await git(
             ["ls-tree", "-r", "-z", "--full-tree", commit],
             folder=self._folder,
@@ -41,28 +44,13 @@ class Objects:
         entries: dict[str, Entry] = {}
         links: dict[str, str] = {}
         faults: list[Fault] = []
-        for line in listed.split(b"\0"):
-            if line:
-                self._sort_in(line, entries, links, faults)
+        for line in listed.decode("utf-8", "surrogateescape").split("\0"):
+            head, _, path = line.partition("\t")
+            if is_read(path):
+                sort_in(path, head, entries, links, faults)
         if links:
             await self._follow(entries, links, faults)
         return Tree(entries, tuple(faults))
-
-    def _sort_in(
-        self, line: bytes, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
-    ) -> None:
-        head, raw = line.split(b"\t", 1)
-        mode, _, blob = head.decode().split(" ")
-        try:
-            path = raw.decode()
-        except UnicodeDecodeError:
-            shown = raw.decode("ascii", "backslashreplace")
-            faults.append(refused(shown, "its name is not UTF-8", "rename it"))
-            return
-        if mode == LINK:
-            links[path] = blob
-        elif mode != SUBMODULE:
-            entries[path] = Entry(mode, blob)
 
     async def _follow(
         self, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
@@ -71,90 +59,142 @@ class Objects:
         targets = await self.contents(links.values())
         regular = dict(entries)
         for path, blob in links.items():
-            target = link_target(path, targets[blob].decode("utf-8", "replace"))
+            target = link_target(path, targets[blob].decode("utf-8", "surrogateescape"))
             if target in regular:
                 entries[path] = regular[target]
-            elif not any(part.startswith(".") for part in path.split("/")):
+            else:
                 problem = "is a link to something other than a regular file of the repository"
                 faults.append(refused(path, problem, "commit the file itself"))
 
-    async def contents(self, blobs: Iterable[str]) -> dict[str, bytes]:
-        """Return the content of each blob, by id."""
-        wanted = list(dict.fromkeys(blobs))
-        found: dict[str, bytes] = {}
-        async for blob, chunks in self.stream(wanted):
-            found[blob] = b"".join([chunk async for chunk in chunks])
-        return found
-
-    async def stream(self, blobs: list[str]) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
-        """Yield each blob with its content in pieces, in the order asked; read one before the next.
+    async def contents(self, blobs: Iterable[str], limit: int | None = None) -> dict[str, bytes]:
+        """Return the content of each blob by id; at most its first `limit` bytes.
 
         Raises:
-            KeyError: there is no such blob.
+            GitError: there is no such blob.
         """
+        found: dict[str, bytes] = {}
+
+        def take(blob: str, size: int, stream: BinaryIO) -> None:
+            wanted = size if limit is None else min(size, limit)
+            found[blob] = stream.read(wanted)
+            for _ in pieces(stream, size - wanted):
+                pass
+
+        await self._batch(list(dict.fromkeys(blobs)), take)
+        return found
+
+    async def write(self, files: Mapping[str, Entry], target: Path) -> None:
+        """Write files (by path relative to `target`; "" is `target` itself) with their modes.
+
+        Raises:
+            GitError: there is no such blob.
+            OSError: a file can't be written.
+        """
+        places: dict[str, list[tuple[Path, str]]] = {}
+        for path, entry in files.items():
+            place = target / path if path else target
+            places.setdefault(entry.blob, []).append((place, entry.mode))
+        await self._batch(list(places), lambda *blob: write_blob(places[blob[0]], *blob[1:]))
+
+    async def _batch(self, blobs: list[str], take: Take) -> None:
+        """Hand each blob to `take`, in a thread, in the order asked."""
         if not blobs:
             return
-        async with (
-            asyncio.timeout(READ_SECONDS),
-            started(
-                ["cat-file", "--batch"],
-                folder=self._folder,
-                env=self._env,
-                stdin=asyncio.subprocess.PIPE,
-            ) as process,
-        ):
-            assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-            assert process.stdout is not None  # noqa: S101 - as above
-            asking = asyncio.create_task(ask(process.stdin, blobs))
-            try:
-                for blob in blobs:
-                    header = (await process.stdout.readline()).split()
-                    if len(header) != 3:  # noqa: PLR2004 - id, type, size
-                        raise KeyError(blob)
-                    yield blob, pieces(process.stdout, int(header[2]))
-                    await process.stdout.readexactly(1)
-            finally:
-                asking.cancel()
+        with tempfile.TemporaryFile() as questions:
+            questions.write("".join(f"{blob}\n" for blob in blobs).encode())
+            questions.seek(0)
+            reading, writing = os.pipe()
+            with os.fdopen(reading, "rb") as answers, os.fdopen(writing, "wb") as pipe:
+                async with (
+                    asyncio.timeout(READ_SECONDS),
+                    started(
+                        ["cat-file", "--batch"],
+                        folder=self._folder,
+                        env=self._env,
+                        stdin=questions,
+                        stdout=pipe,
+                    ) as process,
+                ):
+                    pipe.close()
+                    await until_read(process, answers, blobs, take)
 
 
-async def ask(stdin: asyncio.StreamWriter, blobs: list[str]) -> None:
-    stdin.write("".join(f"{blob}\n" for blob in blobs).encode())
-    await stdin.drain()
-    stdin.close()
+async def until_read(
+    process: asyncio.subprocess.Process, answers: BinaryIO, blobs: list[str], take: Take
+) -> None:
+    """Read all answers in a thread; it is over when this returns, also when we are cancelled."""
+    reading = asyncio.ensure_future(asyncio.to_thread(read_answers, answers, blobs, take))
+    try:
+        await asyncio.shield(reading)
+    except BaseException:
+        kill(process)
+        await asyncio.wait([reading])
+        raise
 
 
-async def pieces(stdout: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
+def read_answers(answers: BinaryIO, blobs: list[str], take: Take) -> None:
+    for blob in blobs:
+        header = answers.readline().split()
+        if len(header) != 3:  # noqa: PLR2004 - id, type, size
+            raise GitError("cat-file", f"{blob} is missing")
+        take(blob, int(header[2]), answers)
+        answers.read(1)
+
+
+def pieces(stream: BinaryIO, size: int) -> Iterable[bytes]:
+    """Yield exactly `size` bytes. Raises EOFError when there are fewer."""
     left = size
     while left:
-        chunk = await stdout.read(min(left, CHUNK))
+        chunk = stream.read(min(left, CHUNK))
         if not chunk:
-            raise EOFError
+            raise EOFError("git ended in the middle of a blob")
         left -= len(chunk)
         yield chunk
 
 
-async def write_files(objects: Objects, files: Mapping[str, Entry], target: Path) -> None:
-    """Write files (by path relative to `target`; "" is `target` itself) with their modes."""
-    places: dict[str, list[tuple[Path, str]]] = {}
-    for path, entry in files.items():
-        place = target / path if path else target
-        places.setdefault(entry.blob, []).append((place, entry.mode))
-    async for blob, chunks in objects.stream(list(places)):
-        (first, mode), *others = places[blob]
-        first.parent.mkdir(parents=True, exist_ok=True)
-        with first.open("xb") as file:
-            async for chunk in chunks:
-                file.write(chunk)
-        first.chmod(permissions(mode))
-        for place, other_mode in others:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(first.read_bytes())
-            place.chmod(permissions(other_mode))
+def write_blob(places: list[tuple[Path, str]], size: int, stream: BinaryIO) -> None:
+    (first, mode), *others = places
+    first.parent.mkdir(parents=True, exist_ok=True)
+    with first.open("xb") as file:
+        file.writelines(pieces(stream, size))
+    first.chmod(permissions(mode))
+    for place, other_mode in others:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(first.read_bytes())
+        place.chmod(permissions(other_mode))
 
 
 def permissions(mode: str) -> int:
-    return 0o755 if mode == "100755" else 0o644
+    return 0o755 if mode == EXECUTABLE else 0o644
 
 
-def readable_by_us(path: Path) -> bool:
-    return path.exists() and path.stat().st_uid == os.geteuid()
+def is_read(path: str) -> bool:
+    """Tell whether a tree's path is part of a source.
+
+    Names that begin with a dot are not; that also keeps a forged tree from leading out.
+    """
+    return path != "" and not path.startswith((".", "/")) and "/." not in path and "//" not in path
+
+
+def sort_in(
+    path: str, head: str, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
+) -> None:
+    mode, _, blob = head.split(" ")
+    if not path.isascii() and fault_of_name(path, faults):
+        return
+    if mode == LINK:
+        links[path] = blob
+    elif mode != SUBMODULE:
+        entries[path] = Entry(EXECUTABLE if mode == EXECUTABLE else PLAIN, blob)
+
+
+def fault_of_name(path: str, faults: list[Fault]) -> bool:
+    fault = unspeakable(path)
+    faults += [fault] if fault else []
+    return fault is not None
+
+
+def quoted(path: Path) -> str:
+    """Return a path as git reads lists of folders: a colon would separate two."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -1,4 +1,7 @@
-"""git as a process: a fixed argument vector, a clean environment, a time limit for the group."""
+"""git as a process: a fixed argument vector, a clean environment, a time limit for the group.
+
+docs/decisions/0004-git-processes.md says why no library stands in between.
+"""
 
 import asyncio
 import os
@@ -8,7 +11,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import IO
 
+from controller import environment
 from controller.errors import StalledError, TransientError
 
 CONFIG = (
@@ -16,7 +21,7 @@ CONFIG = (
     *("-c", "core.fsmonitor=false"),
     *("-c", "protocol.ext.allow=never"),
     *("-c", "transfer.fsckObjects=true"),
-    *("-c", "gc.auto=0"),  # what a run may still need is never collected
+    *("-c", "gc.auto=0"),  # it would outlive its command; `Mirror.tidy` calls it
     *("-c", "maintenance.auto=false"),
     *("-c", "credential.helper="),
     *("-c", "safe.directory=*"),  # whose a repository is, is asked before git is
@@ -25,12 +30,21 @@ ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "/bin/false",
-    "GIT_ALLOW_PROTOCOL": "https:http:ssh:file",
+    "GIT_ALLOW_PROTOCOL": "file",
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
     "HOME": "/nonexistent",
 }
+PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")  # of our environment
+Stream = int | IO[bytes]
+
+
+class GitError(Exception):
+    """git ended with an error; `text` is its own words."""
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(f"git {command}: {text}")
+        self.text = text
 
 
 @cache
@@ -42,33 +56,47 @@ def git_path() -> str:
     return path
 
 
+def clean(env: Mapping[str, str] | None) -> dict[str, str]:
+    kept = {name: text for name in PASSED_ON if (text := environment.get(name)) is not None}
+    return {"PATH": os.defpath, **kept, **ENVIRONMENT, **(env or {})}
+
+
 @asynccontextmanager
 async def started(
     arguments: Sequence[str],
     *,
     folder: Path,
     env: Mapping[str, str] | None = None,
-    stdin: int = asyncio.subprocess.DEVNULL,
+    stdin: Stream = asyncio.subprocess.DEVNULL,
+    stdout: Stream = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run git on the bare repository `folder`; its whole process group ends with the block."""
+    """Run git on the repository `folder`; its whole process group ends with the block."""
     process = await asyncio.create_subprocess_exec(
         git_path(),
         *CONFIG,
         f"--git-dir={folder}",
         *arguments,
-        env={"PATH": os.defpath, **ENVIRONMENT, **(env or {})},
+        env=clean(env),
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
-        limit=1 << 20,
     )
     try:
         yield process
+    except BaseException:
+        kill(process)
+        raise
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            kill(process)
         await asyncio.shield(process.wait())
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """End every process of git's group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 async def git(
@@ -99,11 +127,3 @@ async def git(
     if process.returncode != 0:
         raise GitError(arguments[0], error.decode("utf-8", "replace").strip())
     return output
-
-
-class GitError(Exception):
-    """git ended with an error; `text` is its own words."""
-
-    def __init__(self, command: str, text: str) -> None:
-        super().__init__(f"git {command}: {text}")
-        self.text = text

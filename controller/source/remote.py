@@ -1,17 +1,20 @@
 """What a Git URL is: which kinds are taken, how we log in, what its errors mean."""
 
 import base64
-import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from controller.errors import StalledError, TransientError, UsageError
 from controller.model.settings import GitSource
 
 SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^-].*\Z")
-NAME = re.compile(r"[A-Za-z0-9_][^\x00-\x20~^:?*\[\\]*\Z")
+NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
+ID = re.compile(r"[0-9a-f]{40}\Z")
+KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -19,6 +22,8 @@ Secret = Callable[[str], Awaitable[str]]
 SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("couldn't find remote ref", "RefNotFound", True),
     ("not our ref", "RefNotFound", True),
+    ("unadvertised object", "RefNotFound", True),
+    ("unknown revision", "RefNotFound", True),
     ("Needed a single revision", "RefNotFound", True),
     ("Authentication failed", "AuthFailed", True),
     ("could not read Username", "AuthFailed", True),
@@ -29,6 +34,11 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("Host key verification failed", "HostKeyUnknown", True),
     ("does not appear to be a git repository", "RepositoryNotFound", True),
     ("Repository not found", "RepositoryNotFound", True),
+    ("/' not found", "RepositoryNotFound", True),
+    ("dubious ownership", "NotTrusted", True),
+    ("mismatched algorithms", "ObjectFormatUnsupported", True),
+    ("unable to update url base from redirection", "Redirected", True),
+    ("The requested URL returned error: 30", "Redirected", True),
     ("The requested URL returned error: 404", "RepositoryNotFound", True),
     ("fsck error", "RepositoryDamaged", True),
     ("No space left on device", "DiskFull", False),
@@ -38,80 +48,150 @@ REMEDIES = {
     "AuthFailed": "check `auth` and its secret",
     "HostKeyUnknown": "add the host's key to the file `knownHosts`",
     "RepositoryNotFound": "correct `url`",
+    "NotTrusted": "set `trusted: true` if its owner may decide what runs",
+    "Redirected": "write the new address as `url`: a login is not sent elsewhere",
 }
 
 
-def check_url(url: str) -> None:
-    """Refuse what we don't fetch from.
+def check(settings: GitSource) -> None:
+    """Refuse a URL or ref that we don't fetch.
 
     Raises:
-        UsageError: says which URLs are taken.
+        UsageError: names the source and the field.
     """
-    parts = urlsplit(url)
-    remedy = "use https://, ssh://, user@host:path or file://"
-    if url.startswith("-") or (not parts.scheme and not SCP.match(url)):
-        raise UsageError("is not a URL of a Git repository", where=url, remedy=remedy)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UsageError("sends everything in the clear", where=url, remedy="use https://")
-    if parts.scheme and parts.scheme not in {"https", "http", "ssh", "file"}:
-        raise UsageError(f"{parts.scheme}: is not fetched from", where=url, remedy=remedy)
+    problem, remedy = url_problem(settings.url)
+    if problem:
+        where = f"source {settings.name}: url"
+        raise UsageError(f"{shown(settings.url)} {problem}", where=where, remedy=remedy)
+    ref = settings.ref
+    if ref.commit is not None and not ID.match(ref.commit):
+        where = f"source {settings.name}: ref.commit"
+        raise UsageError(f"{ref.commit!r} is no commit", where=where, remedy="write all 40 digits")
+    for kind, name in (("name", ref.name), ("tag", ref.tag), ("branch", ref.branch)):
+        if name is not None and not is_ref(name):
+            where = f"source {settings.name}: ref.{kind}"
+            raise UsageError(
+                f"{name!r} is not a ref's name", where=where, remedy="write it as git shows it"
+            )
 
 
-def check_ref(name: str) -> str:
-    """Return a branch's or tag's name; refuse what git could take for something else."""
-    if not NAME.match(name) or ".." in name or name.endswith((".lock", "/", ".")):
-        raise UsageError(f"{name!r} is not a ref's name", remedy="write it as git shows it")
-    return name
+def url_problem(url: str) -> tuple[str, str]:
+    """Return what is wrong with a URL, and the remedy; ("", "") when we fetch from it."""
+    if local_folder(url) is not None or SCP.match(url):
+        return "", ""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return "is not a URL", KINDS
+    if url.startswith("-") or not host or host.startswith("-"):
+        return "is not a URL of a Git repository", KINDS
+    if parts.scheme not in {"https", "http", "ssh"}:
+        return f"is not fetched from: {parts.scheme}", KINDS
+    if parts.password or (parts.username and parts.scheme != "ssh"):
+        return "holds a login", "name a secret by `auth`"
+    in_the_clear = parts.scheme == "http" and host not in LOOPBACK
+    return ("sends everything in the clear", "use https://") if in_the_clear else ("", "")
+
+
+def is_ref(name: str) -> bool:
+    """Tell whether git could have a ref of that name; never what it takes for something else."""
+    parts = name.split("/")
+    return bool(
+        NAME.match(name)
+        and ".." not in name
+        and "@{" not in name
+        and name != "@"
+        and not name.endswith(".")
+        and all(part and not part.startswith(".") and not part.endswith(".lock") for part in parts)
+    )
 
 
 def shown(url: str) -> str:
     """Return the URL without credentials."""
-    parts = urlsplit(url)
-    if not parts.scheme or parts.hostname is None:
+    head, colon, rest = url.partition("://")
+    if not colon:
         return url
-    host = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    host, slash, path = rest.partition("/")
+    return f"{head}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def local_folder(url: str) -> Path | None:
-    """Return the folder of a file:// URL."""
-    parts = urlsplit(url)
-    return Path(parts.path) if parts.scheme == "file" else None
+    """Return the folder of a file:// URL or an absolute path; None for any other."""
+    if url.startswith("/"):
+        return Path(url)
+    return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
 
 
-async def login(settings: GitSource, secret: Secret | None, folder: Path) -> Mapping[str, str]:
-    """Return the environment that logs git in; secrets never stand in an argument."""
-    env = {"https_proxy": settings.proxy, "http_proxy": settings.proxy} if settings.proxy else {}
-    auth = settings.auth
-    if auth is None:
-        return {**env, **ssh(settings, None)}
+@asynccontextmanager
+async def login(
+    settings: GitSource, secret: Secret | None, folder: Path
+) -> AsyncIterator[Mapping[str, str]]:
+    """Yield the environment that lets git in; secrets never stand in an argument.
+
+    Files that it names (a key) are made beside `folder` and gone after the block.
+
+    Raises:
+        StalledError: there is no such secret, or ssh has no known hosts.
+    """
+    with tempfile.TemporaryDirectory(prefix=".login-", dir=folder.parent) as scratch:
+        place = Path(scratch)
+        env = {"GIT_ALLOW_PROTOCOL": scheme(settings.url), "GIT_CONFIG_GLOBAL": trusting(place)}
+        if settings.proxy:
+            env |= {"https_proxy": settings.proxy, "http_proxy": settings.proxy}
+        value = await value_of(settings, secret)
+        if scheme(settings.url) == "ssh":
+            env |= ssh(settings, write_key(place, value) if value is not None else None)
+        elif value is not None:
+            env |= header(settings, value)
+        yield env
+
+
+def scheme(url: str) -> str:
+    if local_folder(url) is not None:
+        return "file"
+    return urlsplit(url).scheme if "://" in url else "ssh"
+
+
+def trusting(place: Path) -> str:
+    """Git asks the other side of a local fetch whose it is; we have asked already."""
+    path = place / "config"
+    path.write_text("[safe]\n\tdirectory = *\n")
+    return str(path)
+
+
+async def value_of(settings: GitSource, secret: Secret | None) -> str | None:
+    if settings.auth is None:
+        return None
     if secret is None:
         raise StalledError("no secrets are configured", reason="SecretUnknown")
-    value = await secret(auth.secret)
-    if auth.type == "ssh":
-        return {**env, **ssh(settings, write_key(folder, value))}
-    user = auth.username or ("x-access-token" if auth.type == "token" else "git")
+    return await secret(settings.auth.secret)
+
+
+def header(settings: GitSource, value: str) -> Mapping[str, str]:
+    """A login is sent to this address only: redirects are not followed with it."""
+    auth = settings.auth
+    token = auth is not None and auth.type == "token"
+    user = (auth and auth.username) or ("x-access-token" if token else "git")
     basic = base64.b64encode(f"{user}:{value}".encode()).decode()
-    return {
-        **env,
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{shown(settings.url)}.extraHeader",
-        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+    pairs = {
+        f"http.{shown(settings.url)}.extraHeader": f"Authorization: Basic {basic}",
+        "http.followRedirects": "false",
     }
+    env = {"GIT_CONFIG_COUNT": str(len(pairs))}
+    for number, (name, text) in enumerate(pairs.items()):
+        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": text}
+    return env
 
 
-def write_key(folder: Path, value: str) -> Path:
-    path = folder / "identity"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(value.rstrip("\n") + "\n")
+def write_key(place: Path, value: str) -> Path:
+    path = place / "identity"
+    path.touch(0o600)
+    path.write_text(value.rstrip("\n") + "\n")
     return path
 
 
 def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
-    parts = urlsplit(settings.url)
-    if parts.scheme != "ssh" and parts.scheme:
-        return {}
     if settings.known_hosts is None:
         raise StalledError(
             "ssh needs the keys of its hosts",
@@ -120,9 +200,9 @@ def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
             remedy="name a file by `knownHosts`",
         )
     options = [
-        *("ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"),
+        *("ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"),
         f"-oUserKnownHostsFile={quoted(settings.known_hosts)}",
-        "-oIdentitiesOnly=yes",
+        *("-oGlobalKnownHostsFile=/dev/null", "-oIdentitiesOnly=yes"),
         *(("-i", quoted(str(key))) if key else ()),
     ]
     return {"GIT_SSH_COMMAND": " ".join(options), "GIT_SSH_VARIANT": "ssh"}
