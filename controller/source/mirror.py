@@ -12,7 +12,7 @@ from controller.source.processes import GitError, git
 
 SECONDS = 20.0  # for what never leaves this host
 TIDY_SECONDS = 600.0
-TIDY_AFTER = 200  # commits kept; each leaves a pack or some loose objects
+TIDY_AFTER = 50  # commits kept; each leaves a pack of its own
 FETCHED = "refs/rondel/fetched"
 KEEP = "refs/rondel/keep/"
 EVERYTHING = ("+refs/heads/*:refs/rondel/all/heads/*", "+refs/tags/*:refs/rondel/all/tags/*")

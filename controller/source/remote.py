@@ -15,6 +15,7 @@ SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^-].*\Z")
 NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
 ID = re.compile(r"[0-9a-f]{40}\Z")
 KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
+MOMENT = re.compile(r" after \d+ ms")  # the same failure reads the same
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -215,7 +216,7 @@ def quoted(text: str) -> str:
 def meaning(text: str, where: str) -> StalledError | TransientError:
     """Return what git's words mean: a person must act, or time may heal."""
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "git failed")
-    problem = last.removeprefix("fatal: ").removeprefix("error: ")
+    problem = MOMENT.sub("", last.removeprefix("fatal: ").removeprefix("error: "))
     for saying, reason, stalled in SAYINGS:
         if saying in text:
             kind = StalledError if stalled else TransientError
