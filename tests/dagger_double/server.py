@@ -73,11 +73,8 @@ class Engine:
             match field:
                 case "from":
                     self._pull(given["address"], calls)
-                case "withDirectory":
-                    source = dict(decoded(given["source"])).get("directory", {}).get("path")
-                    at.mkdir(parents=True, exist_ok=True)
-                    if source:
-                        shutil.copytree(source, at, dirs_exist_ok=True)
+                case "withDirectory" | "withMountedDirectory":
+                    write_directory(decoded(given["source"]), at)
                 case "withFile":
                     at.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(dict(decoded(given["source"]))["file"]["path"], at)
@@ -164,16 +161,44 @@ class Engine:
         )
 
 
+def write_directory(calls: list[Call], target: Path) -> None:
+    """Write what a Directory holds: of this host, or put together."""
+    target.mkdir(parents=True, exist_ok=True)
+    for field, given in calls:
+        at = target / str(given.get("path", "")).lstrip("/")
+        match field:
+            case "directory" if given.get("path"):
+                shutil.copytree(given["path"], target, dirs_exist_ok=True)
+            case "withDirectory":
+                write_directory(decoded(given["source"]), at)
+            case "withFile":
+                at.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(dict(decoded(given["source"]))["file"]["path"], at)
+            case _:
+                pass
+
+
 def make_schema(engine: Engine, trace: list[str]) -> Any:
     schema = build_schema(SDL)
     for name in (*OBJECTS, "Query"):
         for field_name, field in schema.type_map[name].fields.items():  # type: ignore[attr-defined]
             field.resolve = resolver(engine, trace, field_name, str(field.type).rstrip("!"))
+    schema.type_map["Node"].resolve_type = lambda calls, *_: type_of(schema, calls)  # type: ignore[attr-defined]
     return schema
+
+
+def type_of(schema: Any, calls: list[Call]) -> str:
+    """Return the type of the object that these calls made."""
+    name = "Query"
+    for field, _ in calls:
+        name = str(schema.type_map[name].fields[field].type).rstrip("!")
+    return name
 
 
 def resolver(engine: Engine, trace: list[str], field: str, type_: str) -> Any:
     def resolve(parent: list[Call] | None, _: Any, **given: Any) -> Any:
+        if field == "node":
+            return decoded(given["id"])
         calls = [*(parent or []), (field, given)]
         if type_ in OBJECTS:
             return calls
@@ -183,29 +208,25 @@ def resolver(engine: Engine, trace: list[str], field: str, type_: str) -> Any:
 
 
 def scalar(engine: Engine, trace: str, field: str, calls: list[Call], given: dict[str, Any]) -> Any:
-    match field:
-        case "id":
-            return encoded(calls)
-        case "version":
-            return "v0.21.7-double"
-        case "imageRef":
-            address = dict(calls)["from"]["address"]
-            engine._pull(address, calls)
-            return f"{address}@{DIGEST}"
-        case "export":
-            made, last = calls[:-1], calls[-1]
-            *_, root = engine.run(made, trace)
-            source = root / last[1]["path"].lstrip("/")
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, given["path"])
-            return given["path"]
-        case "exists":
-            *_, root = engine.run(calls, trace)
-            path = root / given["path"].lstrip("/")
-            return (
-                path.is_dir() if given.get("expectedType") == "DIRECTORY_TYPE" else path.is_file()
-            )
-    code, out, err, _ = engine.run(calls, trace)
-    return {"exitCode": code, "stdout": out, "stderr": err}[field]
+    if field in {"id", "user", "version"}:
+        return {"id": encoded(calls), "user": "", "version": "v0.21.7-double"}[field]
+    if field == "imageRef":
+        address = dict(calls)["from"]["address"]
+        engine._pull(address, calls)
+        return f"{address}@{DIGEST}"
+    if field == "export":
+        return export(engine.run(calls[:-1], trace)[3], calls[-1][1]["path"], given["path"])
+    code, out, err, root = engine.run(calls, trace)
+    if field == "exists":
+        path = root / given["path"].lstrip("/")
+        return path.is_dir() if given.get("expectedType") == "DIRECTORY_TYPE" else path.is_file()
+    return {"exitCode": code, "stdout": out, "stderr": err, "sync": encoded(calls)}[field]
+
+
+def export(root: Path, path: str, target: str) -> str:
+    source = root / path.lstrip("/")
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    return target
 
 
 class Handler(BaseHTTPRequestHandler):
