@@ -11,45 +11,32 @@ class Meaning(NamedTuple):
     reason: str
 
 
+STATUS = r"status(?: code)?:? (?:from \S+ request:? )?"  # a bare number may be an image's tag
+
+LOST = Meaning(Verdict.TRANSIENT, "SessionLost")
+AWAY = Meaning(Verdict.TRANSIENT, "RegistryUnavailable")
+LOGIN = Meaning(Verdict.STALLED, "LoginFailed")
+NOT_FOUND = Meaning(Verdict.STALLED, "ImageNotFound")
+INVALID = Meaning(Verdict.STALLED, "ImageInvalid")
+
 # The first that is found decides; all are looked for without regard to case.
 TABLE: tuple[tuple[str, Meaning], ...] = (
-    (
-        r"session attachables|no such session|session .*not found",
-        Meaning(Verdict.TRANSIENT, "SessionLost"),
-    ),
-    (
-        r"\b502\b|bad gateway|server disconnected|connection attempts failed",
-        Meaning(Verdict.TRANSIENT, "SessionLost"),
-    ),
-    (
-        r"\b429\b|too many requests|toomanyrequests",
-        Meaning(Verdict.TRANSIENT, "RegistryUnavailable"),
-    ),
-    (
-        r"no such host|temporary failure in name resolution|server misbehaving",
-        Meaning(Verdict.TRANSIENT, "RegistryUnavailable"),
-    ),
-    (
-        r"connection refused|connection reset|i/o timeout|tls handshake timeout|unexpected eof",
-        Meaning(Verdict.TRANSIENT, "RegistryUnavailable"),
-    ),
-    (
-        r"\b50[034]\b|service unavailable|gateway timeout|internal server error",
-        Meaning(Verdict.TRANSIENT, "RegistryUnavailable"),
-    ),
-    (
-        r"pull access denied|authorization failed|unauthorized|\b401\b|\b403\b|no basic auth",
-        Meaning(Verdict.STALLED, "LoginFailed"),
-    ),
-    (
-        r"manifest unknown|name unknown|failed to resolve.*not found|: not found",
-        Meaning(Verdict.STALLED, "ImageNotFound"),
-    ),
-    (
-        r"invalid reference format|could not parse reference",
-        Meaning(Verdict.STALLED, "ImageInvalid"),
-    ),
+    (rf"failed to resolve image.*(bad gateway|{STATUS}502)", AWAY),
+    (r"session attachables|no such session|session \S+ not found", LOST),
+    (rf"bad gateway|{STATUS}502", LOST),
+    (r"server disconnected|all connection attempts failed", LOST),
+    (r"engine .*shutting down|client .*disconnected|context canceled", LOST),
     (r"no space left on device", Meaning(Verdict.TRANSIENT, "EngineDiskFull")),
+    (rf"too many requests|toomanyrequests|{STATUS}429", AWAY),
+    (r"no such host|temporary failure in name resolution|server misbehaving", AWAY),
+    (r"connection refused|connection reset|network is unreachable|no route to host", AWAY),
+    (r"i/o timeout|tls handshake timeout|unexpected eof", AWAY),
+    (rf"service unavailable|gateway time-?out|internal server error|{STATUS}50[034]", AWAY),
+    (r"pull access denied|authorization failed|no basic auth|authentication required", LOGIN),
+    (rf"unauthorized|forbidden|{STATUS}40[13]", LOGIN),
+    (r"manifest unknown|name unknown|failed to resolve image.*: not found", NOT_FOUND),
+    (r"invalid reference format|failed to parse image address", INVALID),
+    (r"no match for platform|exec format error", INVALID),
     (r"context deadline exceeded", Meaning(Verdict.TRANSIENT, "EngineTimeout")),
 )
 OTHER = Meaning(Verdict.STALLED, "EngineError")
