@@ -19,7 +19,7 @@ from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, RondelError, UsageError
 from controller.loading import Loading
 from controller.model.changes import CreateRun, FinishRun
-from controller.model.run import Phase, Run
+from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
@@ -218,19 +218,36 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Settle what an instance that is gone has left, before anything new starts."""
-        for lost, steps, attempts in self._lost:
-            workflow = manifest.workflow(lost.spec)
+        lost, self._lost = self._lost, []
+        places = asyncio.Semaphore(most_runs(self.settings))
+        async with asyncio.TaskGroup() as group:
+            for candidate in lost:
+                group.create_task(self._recover_one(places, *candidate))
+
+    async def _recover_one(
+        self, places: asyncio.Semaphore, lost: Run, steps: list[StepRun], attempts: list[Attempt]
+    ) -> None:
+        async with places:
+            await self._settle_lost(lost, steps, attempts)
+
+    async def _settle_lost(self, lost: Run, steps: list[StepRun], attempts: list[Attempt]) -> None:
+        """A run that can't be settled now stays Running, and is tried again at the next start."""
+        workflow = manifest.workflow(lost.spec)
+        try:
             await self._engine.recover(lost, workflow, steps, attempts)
             rerun = interrupted_rerun(lost, workflow, self.clock.now())
             if rerun is not None:
                 await self._recorder.record(CreateRun(run=rerun))
-            self._enqueue([(lost.source, lost.workflow)])
-            self._dispatcher.look()
+        except RondelError as error:
+            log.error("recovery_failed", run=lost.id, error=str(error))  # noqa: TRY400  # its words say it all
+        self._enqueue([(lost.source, lost.workflow)])
+        self._dispatcher.look()
 
     async def _open_doors(self, stack: AsyncExitStack) -> None:
         """The API comes after the first load: its imports must not delay a single run."""
         await self._loading.loaded()
-        self._reconciler.resync()
+        # What was loaded is enqueued already; what is only remembered may have left its source.
+        self._enqueue({*self._observations.keys()} - {*self._loading.keys()})
         self._dispatcher.look()
         self.ready.set()
         log.info(

@@ -34,7 +34,7 @@ class Metrics:
         )
         self._condition = Gauge(
             "rondel_condition",
-            "1 for the status a condition has",
+            "1: the condition has this status; other statuses have no series",
             ["kind", "source", "name", "type", "status"],
             registry=registry,
         )
@@ -76,6 +76,7 @@ class Metrics:
             registry=registry,
         )
         self._queue = Gauge("rondel_queue_depth", "Runs that wait", ["group"], registry=registry)
+        self._statuses: dict[tuple[str, ...], str] = {}
         self._open: dict[str, Run] = {}
         self._started: dict[str, datetime] = {}
         self._queue.labels("").set_function(self._waiting)
@@ -142,7 +143,13 @@ class Metrics:
         self._runs.labels(run.source, run.workflow, str(phase), str(run.trigger)).inc()
 
     def _judged(self, kind: str, source: str, name: str, conditions: tuple[Condition, ...]) -> None:
+        """One series for each condition, of the status it has: not one for each it could have."""
         for one in conditions:
-            for status in ("True", "False", "Unknown"):
-                labels = (kind, source, name, one.type, status)
-                self._condition.labels(*labels).set(float(str(one.status) == status))
+            key = (kind, source, name, one.type)
+            status, before = str(one.status), self._statuses.get(key)
+            if status == before:
+                continue
+            if before is not None:
+                self._condition.remove(*key, before)
+            self._statuses[key] = status
+            self._condition.labels(*key, status).set(1)
