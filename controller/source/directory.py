@@ -18,7 +18,7 @@ from controller.source.confined import opened
 from controller.source.files import SMALL, blob_of
 from controller.source.folder import Folder, parents
 from controller.source.inputs import copy_input
-from controller.source.settling import LOOK_SECONDS
+from controller.source.settling import LONGEST_SECONDS, LOOK_SECONDS
 from controller.source.watch import watching
 
 JITTER = 0.05
@@ -70,7 +70,7 @@ class Directory:
     async def _looks(self) -> AsyncGenerator[frozenset[str] | Exception]:
         """Yield what has changed, and failures; a first look that found nothing as well."""
         places: frozenset[str] | set[str] = ALL
-        told = False
+        told, began = False, self._clock.monotonic()
         while True:
             try:
                 if "" in places:
@@ -81,11 +81,15 @@ class Directory:
                 if failure is not None:
                     yield failure
             else:
-                unsettled_start = not told and bool(self._folder.settling.paths)
-                if not unsettled_start and self._is_news(changed, first=not told):
+                if (told or self._may_begin(began)) and self._is_news(changed, first=not told):
                     told = True
                     yield changed
             places = await self._next_places()
+
+    def _may_begin(self, began: float) -> bool:
+        """The first snapshot waits for half-written files, but not for ever."""
+        waited = self._clock.monotonic() - began
+        return not self._folder.settling.paths or waited > 2 * LONGEST_SECONDS
 
     def _is_news(self, changed: frozenset[str], *, first: bool) -> bool:
         faults = (self._folder.faults, self._folder.unreadable)

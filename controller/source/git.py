@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 JITTER = 0.05
 FIRST_RETRY_SECONDS = 2.0
+KEEP_AFTER_SECONDS = 0.5  # git itself forgets nothing so soon; the run that is due goes first
 TROUBLE = (GitError, OSError, EOFError, TimeoutError)
 
 
@@ -168,6 +169,7 @@ class Git:
         """Copy commits into the mirror: a run can have them whatever becomes of their ref."""
         try:
             while self._to_keep != self._kept:
+                await asyncio.sleep(KEEP_AFTER_SECONDS)
                 commit = self._to_keep
                 await self._mirror.keep(commit, origin)
                 self._kept = commit

@@ -10,6 +10,7 @@ from controller.source import remote
 from controller.source.processes import git
 
 SECONDS = 20.0
+UNTELLING = {"index", "COMMIT_EDITMSG", "ORIG_HEAD", "FETCH_HEAD", "logs", "objects", "gc.pid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +111,5 @@ def read(path: Path) -> str:
 
 def tells(path: str) -> bool:
     """Tell whether a changed path of a Git directory may mean a moved ref."""
-    return not path.endswith((".lock", "/index", "COMMIT_EDITMSG", "ORIG_HEAD", "FETCH_HEAD"))
+    folder, _, name = path.rpartition("/")
+    return not name.endswith(".lock") and ("/refs" in folder or name not in UNTELLING)

@@ -228,3 +228,15 @@ async def test_following_ends_at_once_and_leaves_no_thread(tmp_path):
     await asyncio.sleep(0)
     assert [one for one in threading.enumerate() if one.name == "watch"] == []
     assert threading.active_count() <= before + 6  # asyncio's own pool stays
+
+
+async def test_a_file_that_is_being_written_at_the_start_is_waited_for(tmp_path):
+    with (tmp_path / "a.yaml").open("w") as file:
+        file.write("half")
+        file.flush()
+        async with following(directory(tmp_path)) as source:
+            assert await source.quiet(0.2)
+            file.write(" and half")
+            file.close()
+            first = await source.snapshot()
+    assert first.entries["a.yaml"].blob == git_blob(b"half and half")
