@@ -17,11 +17,8 @@ class Listing:
         self._paths: list[str] = []
         self._lines: dict[str, str] = {}  # "" where there is no entry
 
-    def put(self, path: str, found: Found | None) -> None:
-        """Take in what one path has become; None takes it away."""
-        self.put_all([(path, found)])
-
     def put_all(self, changed: Iterable[tuple[str, Found | None]]) -> None:
+        """Take in what paths have become; None takes one away."""
         fresh, gone = [], []
         for path, found in changed:
             if found is None:

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 # How often the watcher looks at its queue: latency against CPU at rest. Where something was
 # changed, the next change is often near.
-REST_MS = 20
+REST_MS = 25
 BUSY_MS = 5
 BUSY_SECONDS = 10.0
 CHECK_MS = 1000  # between two looks at whether the folders are still those that are watched

@@ -397,3 +397,23 @@ async def test_a_mirror_that_was_lost_is_made_again(repository, open_, tmp_path)
         shutil.rmtree(mirror_of(source.source).folder)
         commit = repository.commit(a="2")
         assert (await source.snapshot()).revision == f"main@sha1:{commit}"
+
+
+async def test_what_many_fetches_leave_behind_is_packed_now_and_then(
+    repository, open_, monkeypatch
+):
+    from controller.source import mirror
+
+    monkeypatch.setattr(mirror, "TIDY_AFTER", 3)
+    repository.commit(a="0")
+    async with following(open_(repository.url)) as source:
+        first = await source.snapshot()
+        for number in range(3):
+            while not await mirror_of(source.source).keeps(repository.git("rev-parse", "HEAD")):
+                await asyncio.sleep(0.02)
+            repository.commit(a=f"{number}.")
+            await source.snapshot()
+        await asyncio.sleep(1)
+        packs = list((mirror_of(source.source).folder / "objects" / "pack").glob("*.pack"))
+        assert len(packs) <= 2
+        assert await source.source.read(first, ["a"]) == {"a": b"0"}

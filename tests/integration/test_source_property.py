@@ -59,7 +59,9 @@ def tree(root: Path) -> dict[str, tuple[str, str]]:
     """Return what git says of this work tree; links are resolved as sources do."""
     git(root, "add", "--all", "--force")
     listed = git(root, "ls-tree", "-r", "-z", git(root, "write-tree").strip()).split("\0")
-    parts = [line.split("\t", 1) for line in listed if line]
+    parts = [
+        line.split("\t", 1) for line in listed if line and "\t." not in line and "/." not in line
+    ]
     found = {path: (head.split()[0], head.split()[2]) for head, path in parts}
     links = [path for path, (mode, _) in found.items() if mode == "120000"]
     files = {path: one for path, one in found.items() if path not in links}
