@@ -3,12 +3,12 @@
 import json
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from controller import config as configuration
 from controller import manifest
 from controller.cli.client import Client
 from controller.cli.common import (
@@ -21,14 +21,17 @@ from controller.cli.common import (
     find_workflow,
     reader,
 )
+from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
 from controller.errors import UsageError
-from controller.model.condition import WorkflowStatus
+from controller.model.condition import WorkflowStatus, find
 from controller.model.run import Phase
 from controller.model.workflow import Json
 from controller.store.reader import Reader
 
 LOOK_SECONDS = 0.05
+RECONCILE_TIMEOUT = timedelta(minutes=5)
+FAILURE_PATIENCE = timedelta(seconds=3)  # a source that had failed before gets this to recover
 Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value; repeatable.")]
 
 
@@ -121,9 +124,26 @@ def reconcile(
     Example: rondel reconcile main --wait
     """
     client = Client(server, state_dir, config)
-    answer = client.post(f"/sources/{source}/reconcile", {"wait": wait})
-    folder = configuration.find_state_dir(state_dir, config)
-    with Reader.open(folder) as store:
+    asked = this_moment()
+    client.post(f"/sources/{source}/reconcile")
+    if not wait:
+        print(f"source {source} is looked at")
+        return
+    with reader(state_dir, config) as store:
+        raise typer.Exit(await_look(store, source, asked))
+
+
+def await_look(store: Reader, source: str, asked: datetime) -> Exit:
+    """Return once the source was applied since `asked`, or its look has failed."""
+    end = asked + RECONCILE_TIMEOUT
+    while this_moment() < end:
         status = store.source(source)
-    revision = status.last_applied_revision if status else ""
-    print(f"source {answer['source']}: looked at" + (f", {revision}" if wait else ""))
+        if status is not None and status.last_success_at and status.last_success_at >= asked:
+            print(f"source {source}: {status.last_applied_revision}")
+            return Exit.OK
+        failed = find(status.conditions, "FetchFailed") if status else None
+        if failed is not None and this_moment() > asked + FAILURE_PATIENCE:
+            print(f"source {source}: {failed.reason}: {failed.message}", file=sys.stderr)
+            return Exit.FAILED
+        time.sleep(LOOK_SECONDS)
+    return Exit.TIMED_OUT

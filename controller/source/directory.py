@@ -43,12 +43,14 @@ class Directory:
         self._revision = ""
         self._faults: Faults = ((), ())
         self._failure = ""
+        self._asked = False  # for a look: what it finds is told even when it is nothing new
 
     def attempted(self) -> str:
         return self._revision
 
     def look(self) -> None:
-        self._hints.put_nowait(set())
+        self._asked = True
+        self._hints.put_nowait({str(self._root)})
 
     async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
         async with watching(self._folders, self._hints.put_nowait, recursive=True):
@@ -94,6 +96,7 @@ class Directory:
     def _is_news(self, changed: frozenset[str], *, first: bool) -> bool:
         faults = (self._folder.faults, self._folder.unreadable)
         news = first or bool(changed) or bool(self._failure) or faults != self._faults
+        news, self._asked = news or self._asked, False
         self._faults, self._failure = faults, ""
         if changed or first:
             self._revision = self._folder.digest()
@@ -102,7 +105,8 @@ class Directory:
     def _failed(self, error: OSError) -> RondelError | None:
         """The same failure is told once; what was seen before it stays."""
         self._folder.settling.forget()
-        told, self._failure = self._failure, repr(error)
+        told, self._failure = "" if self._asked else self._failure, repr(error)
+        self._asked = False
         return None if told == self._failure else meaning(error, self.location)
 
     def _snapshot(self, changed: frozenset[str] | None) -> Snapshot:

@@ -67,6 +67,7 @@ class Git:
         self._attempted = ""
         self._failure = ""
         self._failures = 0
+        self._asked = False  # for a look: what it finds is told even when it is nothing new
         self._snapshot: Snapshot | None = None
         self._fetched = ("", "")  # what the remote's ref was when it was fetched, and its commit
         self._to_keep = self._kept = ""
@@ -76,6 +77,7 @@ class Git:
         return self._attempted
 
     def look(self) -> None:
+        self._asked = True
         self._hints.put_nowait(None)
 
     async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
@@ -112,7 +114,10 @@ class Git:
             self._hints.get_nowait()
 
     async def _seen(self, *, first: bool) -> Snapshot | Exception | None:
-        """Return what is new; None when nothing is. The same failure is told once."""
+        """Return what is new, or what was asked for; the same failure is told once."""
+        asked, self._asked = self._asked, False
+        if asked:
+            self._failure = ""
         try:
             commit, name = await self._find()
             self._attempted = revision = f"{name}@sha1:{commit}"
@@ -129,7 +134,7 @@ class Git:
         recovered, self._failures, self._failure = bool(self._failures), 0, ""
         if self._snapshot is last and last is not None:
             self._snapshot = replace(last, changed=None if first else frozenset())
-            return self._snapshot if first or recovered else None
+            return self._snapshot if first or recovered or asked else None
         return self._snapshot
 
     def _failed(self, error: RondelError) -> RondelError | None:

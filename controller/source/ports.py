@@ -33,7 +33,10 @@ class Source(Protocol):
         ...
 
     def look(self) -> None:
-        """Ask for a look at the place now (reconcile); returns at once."""
+        """Ask for a look at the place now (reconcile); returns at once.
+
+        What it finds is yielded, also when nothing changed or the failure is an old one.
+        """
         ...
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:

@@ -306,3 +306,13 @@ def test_a_suspended_source_is_not_waited_for(tmp_path, folder):
     controller = ControllerProcess(tmp_path, "--config", str(config)).start()
     assert controller.stop() == 0
     assert controller.runs() == []
+
+
+def test_a_source_is_looked_at_when_someone_asks(controller, folder, rondel):
+    (folder / "one.yaml").write_text(manifest("one", "true", ON_CHANGE))
+    controller.start()
+    controller.until(lambda: controller.events("listening"), "it listens")
+    revision = controller.look(lambda reader: reader.source("w")).last_applied_revision
+    done = rondel("reconcile", "w", "--wait")
+    assert (done.returncode, done.stdout) == (0, f"source w: {revision}\n")
+    assert rondel("reconcile", "nope").returncode == 2
