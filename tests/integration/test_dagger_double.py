@@ -1,240 +1,542 @@
-"""The adapter with the real SDK, on a double that speaks GraphQL over HTTP."""
+"""The dagger executor with the real SDK, an engine's double and a command that speaks for it."""
 
-import json
+import asyncio
+import os
+import signal
 import stat
-import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from controller import ids
 from controller.clock import SystemClock
 from controller.errors import StalledError, TransientError
-from controller.execute.dagger import DaggerExecutor, check, command
-from controller.execute.engine import RunEngine
-from controller.model.run import Phase
-from controller.model.settings import DaggerSettings, Registry, SecretRef
-from controller.secrets import ConfiguredSecrets
-from controller.store import Store
-from tests.conftest import QUICK, Inputs, Lab
+from controller.execute.dagger import DaggerExecutor, check, command, executor, watch
+from controller.execute.dagger.folder import PREFIX, PrivateFolder, sweep
+from controller.execute.dagger.said import LEFT_OUT
+from controller.execute.ports import AttemptRequest, Placement, SecretValue, Verdict
+from controller.model.run import Run, Trigger
+from controller.model.settings import DaggerSettings, Registry
+from controller.model.workflow import Step, Workflow
+from tests.dagger_double.cli import Cli
+from tests.dagger_double.engine import Engine
 
-SERVER = Path(__file__).parents[1] / "dagger_double" / "server.py"
+WORKFLOW = Workflow(name="w", steps=(Step(name="a", script="true", image="busybox"),))
 
 
-class Double:
-    """The folder of one double, and the settings that lead to it."""
+class Page:
+    """An Output that keeps what it is given."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        cli = folder / "dagger"
-        cli.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{SERVER}" "{folder}"\n')
-        cli.chmod(cli.stat().st_mode | stat.S_IXUSR)
-        self.settings = DaggerSettings(
-            cli=str(cli),
-            default_registry="registry.test",
-            registries=(
-                Registry(host="private.test", username="ci", secret="password", sources=("test",)),
-            ),
+    def __init__(self):
+        self.written = {"stdout": b"", "stderr": b""}
+        self.notes: list[str] = []
+        self.wrote = asyncio.Event()
+
+    def write(self, stream, data):
+        self.written[stream] += data
+        self.wrote.set()
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Passwords:
+    async def operator(self, name):
+        return f"the password {name}"
+
+
+class House:
+    """An executor on a double, and what tests need around it."""
+
+    def __init__(self, tmp_path, engine, port):
+        self.engine = engine
+        self.cli = Cli(tmp_path, port)
+        self.memory = tmp_path / "memory"
+        self.memory.mkdir()
+        self.tmp_path = tmp_path
+
+    def executor(self, **settings):
+        return DaggerExecutor(
+            DaggerSettings(cli=str(self.cli.path), **settings),
+            secrets=Passwords(),
+            state_dir=self.tmp_path / "state",
+            clock=SystemClock(),
         )
 
-    def behave(self, **how) -> None:
-        (self.folder / "behave.json").write_text(json.dumps(how))
+    @asynccontextmanager
+    async def session(self, *, source="test", **settings):
+        executor = self.executor(**settings)
+        await executor.start()
+        try:
+            yield await executor.open(a_run(source), WORKFLOW)
+        finally:
+            await executor.stop()
+
+    def request(self, script, **fields):
+        nonce = ids.nonce()
+        staging = self.tmp_path / "staging" / nonce
+        staging.mkdir(parents=True)
+        fields.setdefault("image", "busybox")
+        return AttemptRequest(
+            run="r",
+            step="s",
+            index=0,
+            number=1,
+            nonce=nonce,
+            argv=("sh", "-c", script),
+            staging=staging,
+            **fields,
+        )
 
     @property
-    def commands(self) -> list[list[tuple[str, dict[str, Any]]]]:
-        path = self.folder / "commands.json"
-        return json.loads(path.read_text()) if path.exists() else []
+    def folders(self):
+        return list(self.memory.glob(f"{PREFIX}*"))
 
-    def calls(self, field: str, command: int = -1) -> list[dict[str, Any]]:
-        return [given for name, given in self.commands[command] if name == field]
-
-
-@pytest.fixture
-def double(tmp_path):
-    return Double(tmp_path / "double")
+    def query(self, word):
+        return [query for query in self.engine.requests if word in query]
 
 
-@pytest.fixture
-async def dagger_lab(tmp_path, double):
+def a_run(source="test"):
     clock = SystemClock()
-    (tmp_path / "root").mkdir()
-    store = await Store.open(tmp_path / "state", clock=clock, kind="exec")
-    (tmp_path / "token").write_text("s3cr3t-value")
-    secrets = ConfiguredSecrets(
-        {
-            "token": SecretRef(
-                name="token", file=str(tmp_path / "token"), version="3", sources=("test",)
-            ),
-            "password": SecretRef(name="password", file=str(tmp_path / "token")),
-        }
+    return Run(
+        id="r",
+        source=source,
+        workflow="w",
+        trigger=Trigger.MANUAL,
+        identity="i",
+        created_at=clock.now(),
     )
-    executor = DaggerExecutor(
-        double.settings, secrets=secrets, state_dir=tmp_path / "state", clock=clock
-    )
-    made: list[Lab] = []
-    engine = RunEngine(
-        ledger=store,
-        blobs=store.blobs,
-        inputs=Inputs(tmp_path / "root"),
-        secrets=secrets,
-        executors={"dagger": executor},
-        clock=clock,
-        state_dir=tmp_path / "state",
-        max_steps=20,
-        log_max_size=64 << 20,
-        infrastructure_retry=QUICK,
-        on_line=lambda _, step, __, ___, text: made[0].lines.append((step, text)),
-    )
-    made.append(Lab(store, engine, clock))
-    yield made[0]
+
+
+@pytest.fixture
+async def house(tmp_path, monkeypatch):
+    engine = Engine()
+    made = House(tmp_path, engine, await engine.start())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(made.memory))
+    monkeypatch.setenv("A_TOKEN_OF_THE_DAEMON", "not for the command")
+    yield made
     await engine.stop()
-    await store.close()
 
 
-def step(name, script="true", image="tool:1", **fields):
-    return {"name": name, "script": script, "image": image, **fields}
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except OSError:
+        return True
 
 
-async def test_a_run_passes_outputs_artifacts_and_inputs(dagger_lab, double, tmp_path):
-    (tmp_path / "root" / "data").mkdir()
-    (tmp_path / "root" / "data" / "a.txt").write_text("hello")
-    story = await dagger_lab.run(
-        {
-            "inputs": [{"name": "src", "path": "data"}],
-            "steps": [
-                step(
-                    "make",
-                    "cat in/a.txt; echo 5 > n; mkdir out; echo x > out/f",
-                    mounts=[{"input": "src", "path": "in"}],
-                    outputs={"n": {"path": "n", "type": "integer"}},
-                    artifacts=[{"name": "tree", "path": "out"}],
-                ),
-                step(
-                    "use",
-                    'test "$N" = 6; test "$(cat t/f)" = x; echo used',
-                    env={"N": "${{ steps.make.outputs.n + 1 }}"},
-                    mounts=[{"artifact": "make.tree", "path": "t"}],
-                ),
-            ],
-        }
+def once(condition):
+    """Return a condition that holds the first time only."""
+    seen = []
+
+    def first(query):
+        if condition(query):
+            seen.append(query)
+            return len(seen) == 1
+        return False
+
+    return first
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# --- a step --------------------------------------------------------------------------------------
+
+
+async def test_a_step_gives_its_code_its_lines_and_what_it_wrote(house):
+    script = "echo out; echo err >&2; mkdir d; echo 1 > d/f; echo 2 > g; exit 3"
+    async with house.session() as session:
+        request = house.request(script, collect={"d": "d", "g": "g", "none": "none"})
+        outcome = await session.attempt(request, page := Page())
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.COMPLETED, 3), outcome.error
+    assert page.written == {"stdout": b"out\n", "stderr": b"err\n"}
+    assert set(outcome.collected) == {"d", "g"}
+    assert (outcome.collected["d"] / "f").read_text() == "1\n"
+    assert outcome.collected["g"].read_text() == "2\n"
+
+
+async def test_collected_paths_start_at_the_working_directory(house):
+    async with house.session() as session:
+        request = house.request("echo 1 > f", workdir="deep/er", collect={"f": "f"})
+        outcome = await session.attempt(request, Page())
+    assert outcome.collected["f"].read_text() == "1\n"
+
+
+async def test_lines_come_while_the_step_runs(house):
+    async with house.session() as session:
+        request = house.request("echo early; sleep 300; echo late")
+        task = asyncio.create_task(session.attempt(request, page := Page()))
+        await page.wrote.wait()
+        assert page.written["stdout"] == b"early\n"
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_lines_that_got_lost_on_the_way_are_asked_for(house):
+    house.engine.loses = lambda text: "b" in text
+    async with house.session() as session:
+        request = house.request("echo a; sleep 0.2; echo b; sleep 0.2; echo c")
+        await session.attempt(request, page := Page())
+    assert page.written["stdout"] in {
+        b"a\nc\nb\n",
+        b"a\nb\nc\n",
+    }  # c may have been later than the end
+    assert page.notes in ([LEFT_OUT], [])
+
+
+async def test_a_signalled_step_keeps_its_code_and_its_lines(house):
+    async with house.session() as session:
+        outcome = await session.attempt(house.request("echo last words; exit 137"), page := Page())
+    assert (outcome.verdict, outcome.exit_code) == (Verdict.COMPLETED, 137)
+    assert page.written["stdout"].strip() == b"last words"
+    assert len(house.engine.executions) == 1
+
+
+async def test_mounts_are_copies_in_a_workspace_of_its_own(house, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("hello")
+    (tmp_path / "one").write_text("single")
+    mounts = (
+        Placement(source=tmp_path / "in", path="."),
+        Placement(source=tmp_path / "one", path="x/one.txt"),
+        Placement(source=tmp_path / "one", path="/etc/one"),
     )
-    assert story.run.phase is Phase.SUCCEEDED, story.steps
-    assert story.steps["make"].outputs == {"n": 5}
-    assert ("make", "hello") in dagger_lab.lines
-    assert ("use", "used") in dagger_lab.lines
-    assert story.run.versions["dagger-engine"] == "v0.21.7-double"
-    assert double.calls("from")[0]["address"].startswith("registry.test/tool:1@sha256:")
+    async with house.session() as session:
+        request = house.request("cat a x/one.txt; echo more >> a", mounts=mounts)
+        outcome = await session.attempt(request, page := Page())
+    assert (outcome.exit_code, page.written["stdout"]) == (0, b"hellosingle")
+    assert (tmp_path / "in" / "a").read_text() == "hello"
+    (made,) = house.engine.executions
+    assert made.args("withFile")[-1]["path"] == "/etc/one"
+    assert [args["path"] for args in made.args("withMountedDirectory")] == ["/work", "/work"]
+    assert made.args("withFile")[-1]["source"].calls[0][1]["noCache"]
 
 
-async def test_the_runs_own_names_are_volatile_and_the_buster_stands_before_the_command(
-    dagger_lab, double
+async def test_an_agents_inputs_are_a_file_that_a_variable_names(house):
+    async with house.session() as session:
+        await session.attempt(house.request("true", inputs=b'{"a": 1}'), Page())
+    (made,) = house.engine.executions
+    assert made.args("withNewFile") == [{"path": "/rondel/inputs.json", "contents": '{"a": 1}'}]
+    assert {"name": "RONDEL_INPUTS", "value": "/rondel/inputs.json"} in made.args("withEnvVariable")
+
+
+async def test_the_workspace_belongs_to_the_images_user(house):
+    house.engine.users["docker.io/busybox"] = "1000:1000"
+    async with house.session() as session:
+        await session.attempt(house.request("true"), Page())
+    (made,) = house.engine.executions
+    assert made.args("withMountedDirectory")[0]["owner"] == "1000:1000"
+
+
+async def test_a_step_without_a_command_runs_the_images_own(house):
+    async with house.session() as session:
+        request = house.request("true")
+        object.__setattr__(request, "argv", ())
+        await session.attempt(request, Page())
+    (query,) = house.query("withExec")[-1:]
+    assert "useEntrypoint: true" in query
+
+
+# --- the engine's cache --------------------------------------------------------------------------
+
+
+async def test_a_step_that_is_not_cached_has_a_fresh_variable_just_before_its_command(house):
+    async with house.session() as session:
+        for _ in range(2):
+            await session.attempt(house.request("true", context={"RONDEL_STEP": "s"}), Page())
+    assert len(house.engine.executions) == 2
+    for made in house.engine.executions:
+        (before, value), (last, words) = made.calls[-2:]
+        assert (before, value["name"], last) == ("withEnvVariable", "RONDEL_NONCE", "withExec")
+        assert words["expect"] == "ANY"
+
+
+async def test_a_cacheable_step_is_answered_from_the_engines_cache_with_its_lines(house):
+    pages = [Page(), Page()]
+    for page, run in zip(pages, ("r1", "r2"), strict=True):
+        async with house.session() as session:
+            request = house.request("echo hi", cacheable=True, context={"RONDEL_RUN_ID": run})
+            await session.attempt(request, page)
+    assert len(house.engine.executions) == 1
+    assert [page.written["stdout"] for page in pages] == [b"hi\n", b"hi\n"]
+    (made,) = house.engine.executions
+    assert made.args("withVolatileVariable") == [{"name": "RONDEL_RUN_ID", "value": "r1"}]
+    assert made.args("withEnvVariable") == []
+
+
+async def test_a_failure_of_a_cacheable_step_is_never_kept(house):
+    async with house.session() as session:
+        codes = [
+            (await session.attempt(house.request("exit 4", cacheable=True), Page())).exit_code
+            for _ in range(2)
+        ]
+    assert codes == [4, 4]
+    assert len(house.engine.executions) == 2
+
+
+# --- secrets, images, logins ---------------------------------------------------------------------
+
+
+async def test_a_secret_goes_by_a_private_file_and_is_keyed_by_its_name(house):
+    secrets = (
+        SecretValue(identity="test/token@1", value="s3cr3t-value", name="TOKEN"),
+        SecretValue(identity="test/token@1", value="s3cr3t-value", file="t.txt"),
+    )
+    async with house.session() as session:
+        request = house.request('test "$TOKEN" = "$(cat t.txt)" && echo same', secrets=secrets)
+        outcome = await session.attempt(request, page := Page())
+        (folder,) = {Path(uri(made)).parent for made in house.engine.executions}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert all(
+            stat.S_IMODE(one.stat().st_mode) == 0o600
+            for one in folder.iterdir()
+            if one.is_file() and one.suffix
+        )
+    assert (outcome.exit_code, page.written["stdout"]) == (0, b"same\n")
+    sent = "".join(house.engine.requests)
+    assert "s3cr3t" not in sent
+    assert 'cacheKey: "test/token@1"' in sent
+    for pid in house.cli.pids:
+        assert "s3cr3t" not in str(house.cli.environment(pid)) + str(house.cli.argv(pid))
+    assert not folder.exists()
+
+
+def uri(made):
+    (args,) = made.args("withSecretVariable")
+    return args["secret"].calls[0][1]["uri"].removeprefix("file://")
+
+
+async def test_an_image_is_resolved_once_in_a_run_and_recorded(house):
+    async with house.session(default_registry="registry.example.com") as session:
+        for _ in range(2):
+            await session.attempt(house.request("true"), Page())
+        versions = session.versions
+    pinned = f"registry.example.com/busybox@sha256:{'0' * 64}"
+    assert versions["image:busybox"] == pinned
+    assert len(house.query("imageRef")) == 1
+    assert [made.args("from")[-1]["address"] for made in house.engine.executions] == [pinned] * 2
+
+
+async def test_versions_of_engine_command_and_sdk_are_recorded(house):
+    async with house.session() as session:
+        versions = session.versions
+    assert versions["dagger-engine"] == versions["dagger-cli"] == "v0.21.7"
+    assert versions["dagger-sdk"].startswith("0.21.")
+
+
+@pytest.mark.parametrize(("source", "sees"), [("test", True), ("other", False)])
+async def test_a_login_serves_only_the_sources_it_names(house, source, sees):
+    login = Registry(host="docker.io", username="ci", secret="reg", sources=("test",))
+    async with house.session(source=source, registries=(login,)) as session:
+        await session.attempt(house.request("true"), Page())
+    assert bool(house.query("withRegistryAuth")) is sees
+    assert ("the password reg" in "".join(house.engine.requests)) is sees
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict", "reason"),
+    [
+        ("pull access denied: authorization failed", Verdict.STALLED, "LoginFailed"),
+        (
+            'failed to resolve image "docker.io/no": docker.io/no: not found',
+            Verdict.STALLED,
+            "ImageNotFound",
+        ),
+        ("dial tcp: lookup docker.io: no such host", Verdict.TRANSIENT, "RegistryUnavailable"),
+    ],
+)
+async def test_an_image_that_can_not_be_had_is_told_by_its_cause(house, words, verdict, reason):
+    house.engine.refusals["docker.io/no"] = words
+    async with house.session() as session:
+        outcome = await session.attempt(house.request("true", image="no"), Page())
+        assert (outcome.verdict, outcome.reason) == (verdict, reason)
+        assert (await session.attempt(house.request("true"), Page())).exit_code == 0
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+async def test_a_bad_gateway_loses_the_session_and_is_never_sent_again(house):
+    async with house.session() as session:
+        house.engine.broken = lambda query: 502 if "withExec" in query else None
+        outcome = await session.attempt(house.request("true"), Page())
+    assert (outcome.verdict, outcome.reason) == (Verdict.TRANSIENT, "SessionLost")
+    assert len(house.query("withExec")) == 1
+
+
+async def test_cancelling_an_attempt_ends_its_process_and_leaves_the_session_of_use(house):
+    async with house.session() as session:
+        page = Page()
+        task = asyncio.create_task(session.attempt(house.request("echo $$; sleep 300"), page))
+        await page.wrote.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: gone(int(page.written["stdout"])))
+        assert (await session.attempt(house.request("true"), Page())).exit_code == 0
+
+
+async def test_a_killed_command_loses_the_session_also_of_steps_that_run(house):
+    async with house.session() as session:
+        page = Page()
+        task = asyncio.create_task(session.attempt(house.request("echo up; sleep 300"), page))
+        await page.wrote.wait()
+        os.kill(house.cli.pids[0], signal.SIGKILL)
+        outcome = await task
+        assert (outcome.verdict, outcome.reason) == (Verdict.TRANSIENT, "SessionLost")
+        again = await session.attempt(house.request("true"), Page())
+        assert again.reason == "SessionLost"
+
+
+async def test_an_engine_that_falls_silent_loses_the_session(house, monkeypatch):
+    monkeypatch.setattr(watch, "PROBE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.05)
+    async with house.session() as session:
+        house.engine.silent = lambda _: True
+        outcome = await session.attempt(house.request("true"), Page())
+    assert (outcome.verdict, outcome.reason) == (Verdict.TRANSIENT, "SessionLost")
+    assert "not answered" in outcome.error
+
+
+async def test_steps_at_once_keep_their_own_lines(house):
+    async with house.session() as session:
+        pages = [Page() for _ in range(10)]
+        await asyncio.gather(
+            *(
+                session.attempt(house.request(f"echo {n}; echo {n}"), page)
+                for n, page in enumerate(pages)
+            )
+        )
+    assert [page.written["stdout"] for page in pages] == [f"{n}\n{n}\n".encode() for n in range(10)]
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+async def test_the_command_sees_a_clean_environment_and_ends_with_its_session(house):
+    async with house.session():
+        pid = house.cli.pids[0]
+        seen = house.cli.environment(pid)
+    assert "A_TOKEN_OF_THE_DAEMON" not in seen
+    assert seen["HOME"].startswith(str(house.memory))
+    assert seen["DAGGER_NO_UPDATE_CHECK"] == seen["DO_NOT_TRACK"] == "1"
+    assert "session" in house.cli.argv(pid)
+    assert all(gone(one) for one in house.cli.pids)
+
+
+async def test_the_environment_is_as_before_once_a_session_is_open(house):
+    async with house.session():
+        assert not [name for name in os.environ if name.startswith("DAGGER_SESSION")]
+
+
+async def test_the_next_session_is_opened_ahead_and_serves_one_run_only(house):
+    dagger = house.executor()
+    await dagger.start()
+    await until(lambda: house.query("version"))
+    first = await dagger.open(a_run(), WORKFLOW)
+    second = await dagger.open(a_run(), WORKFLOW)
+    assert first is not second
+    await until(lambda: len(house.cli.pids) == 3)  # one more waits
+    await dagger.stop()
+    assert all(gone(one) for one in house.cli.pids)
+    assert house.folders == []
+
+
+async def test_a_spare_session_whose_process_died_is_not_used(house):
+    dagger = house.executor()
+    await dagger.start()
+    await asyncio.wait([dagger._spare])
+    os.kill(house.cli.pids[0], signal.SIGKILL)
+    await until(lambda: not dagger._spare.result().alive)
+    session = await dagger.open(a_run(), WORKFLOW)
+    assert (await session.attempt(house.request("true"), Page())).exit_code == 0
+    await dagger.stop()
+
+
+@pytest.mark.parametrize("setting", ["OLDEST", "FRESH"])
+async def test_a_spare_session_that_is_old_or_does_not_answer_is_not_used(
+    house, monkeypatch, setting
 ):
-    await dagger_lab.run({"steps": [step("a", env={"MINE": "1"})]})
-    fields = [name for name, _ in double.commands[-1]]
-    volatile = {given["name"] for given in double.calls("withVolatileVariable")}
-    assert {"RONDEL_RUN_ID", "RONDEL_ATTEMPT", "RONDEL_STEP"} <= volatile
-    assert double.calls("withEnvVariable")[0] == {"name": "MINE", "value": "1"}
-    assert fields[-2:] == ["withEnvVariable", "withExec"]
-    assert double.calls("withEnvVariable")[-1]["name"] == "RONDEL_NONCE"
-    assert double.calls("withExec")[0]["expect"] == "ANY"
+    monkeypatch.setattr(executor, setting, executor.OLDEST * 0)
+    monkeypatch.setattr(executor, "LOOK_SECONDS", 0.2)
+    dagger = house.executor()
+    await dagger.start()
+    await asyncio.wait([dagger._spare])
+    spare = dagger._spare.result()
+    if setting == "FRESH":
+        house.engine.silent = once(lambda query: "version" in query)
+    assert await dagger.open(a_run(), WORKFLOW) is not spare
+    await dagger.stop()
 
 
-async def test_a_step_that_may_be_cached_has_no_buster_and_keeps_no_failure(dagger_lab, double):
-    await dagger_lab.run({"steps": [step("a", cache={"mode": "Auto"})]})
-    assert double.calls("withEnvVariable") == []
-    assert double.calls("withExec")[0].get("expect", "SUCCESS") == "SUCCESS"
-
-
-async def test_secrets_go_by_file_under_a_versioned_key(dagger_lab, double):
-    uses = [{"name": "TOKEN", "secret": "token"}, {"file": "t.txt", "secret": "token"}]
-    script = 'test "$(cat t.txt)" = "$TOKEN"; echo "it is $TOKEN"'
-    story = await dagger_lab.run({"secrets": ["token"], "steps": [step("a", script, secrets=uses)]})
-    assert story.run.phase is Phase.SUCCEEDED, story.steps
-    assert "it is ***" in await story.log("a")
-    from tests.dagger_double.server import decoded
-
-    (handle,) = double.calls("withSecretVariable")
-    given = dict(decoded(handle["secret"]))["secret"]
-    assert given["cacheKey"] == "test/token@3"
-    assert given["uri"].startswith("file://")
-    assert "s3cr3t" not in (double.folder / "commands.json").read_text()
-    assert "s3cr3t" not in (double.folder / "environ.json").read_text()
-
-
-async def test_a_failed_step_gives_its_code_its_log_and_what_it_wrote(dagger_lab):
-    script = "echo out; echo err >&2; echo 7 > n; exit 3"
-    story = await dagger_lab.run(
-        {"steps": [step("a", script, outputs={"n": {"path": "n", "type": "integer"}})]}
-    )
-    assert (story.steps["a"].exit_code, story.steps["a"].outputs) == (3, {"n": 7})
-    lines = [json.loads(line) for line in (await story.log("a")).splitlines()]
-    assert {(one["stream"], one["line"]) for one in lines} == {("stdout", "out"), ("stderr", "err")}
-
-
-async def test_codes_that_are_raised_whatever_is_expected_are_the_steps_own(dagger_lab):
-    story = await dagger_lab.run({"steps": [step("a", "echo before; exit 137")]})
-    assert (story.run.phase, story.steps["a"].exit_code) == (Phase.FAILED, 137)
-    assert dagger_lab.lines.count(("a", "before")) == 1
-
-
-@pytest.mark.timeout(60)
-async def test_what_does_not_come_live_is_asked_for(dagger_lab, double):
-    double.behave(silent=True)
-    await dagger_lab.run({"steps": [step("a", "echo late; echo more")]})
-    assert dagger_lab.lines == [("a", "late"), ("a", "more")]
-
-
-async def test_a_broken_gateway_is_infrastructure_and_tried_again(dagger_lab, double):
-    double.behave(status=[502])
-    story = await dagger_lab.run({"steps": [step("a")]})
-    assert story.run.phase is Phase.SUCCEEDED
-    assert [one.reason for one in story.attempts] == ["SessionLost", ""]
-
-
-async def test_images_that_are_missing_or_refused_are_errors_for_a_person(dagger_lab):
-    for image, reason in (("missing:1", "ImageNotFound"), ("other.test/private:1", "LoginFailed")):
-        story = await dagger_lab.run({"steps": [step("a", image=image)]})
-        assert (story.run.phase, story.steps["a"].reason) == (Phase.ERROR, reason)
-        assert story.steps["a"].attempts == 1
-
-
-async def test_a_login_is_used_for_the_sources_it_names_only(dagger_lab, double):
-    spec = {"steps": [step("a", image="private.test/private:1")]}
-    assert (await dagger_lab.run(spec)).run.phase is Phase.SUCCEEDED
-    assert double.calls("withRegistryAuth")[0]["username"] == "ci"
-    assert (await dagger_lab.run(spec, source="other")).steps["a"].reason == "LoginFailed"
-
-
-async def test_an_agents_inputs_are_in_the_file_it_is_told_of(dagger_lab):
-    spec = {"steps": [step("a", 'cat "$RONDEL_INPUTS"', inputs={"n": 1})]}
-    from controller import ids, manifest
-    from controller.model.changes import ClaimRun, CreateRun
-    from controller.reconcile.runs import manual_run
-
-    workflow, body = manifest.build_workflow({"name": "w"}, spec, expanded=True)
-    now = dagger_lab.clock.now()
-    run = manual_run("test", "w", key=ids.nonce(), now=now, spec=body)
-    claim = ClaimRun(run=run.id, instance=dagger_lab.store.instance, at=now)
-    await dagger_lab.store.record(CreateRun(run=run), claim)
-    await dagger_lab.engine.execute(run, workflow)
-    assert dagger_lab.lines == [("a", '{"n": 1}')]
-
-
-async def test_check_tells_the_versions(double):
-    assert (await check(double.settings))["dagger-engine"] == "v0.21.7-double"
-
-
-async def test_an_engine_that_never_answers_is_given_up_on(double, monkeypatch):
-    double.behave(mute=True)
+async def test_a_command_that_says_nothing_is_given_up_and_killed(house, monkeypatch):
     monkeypatch.setattr(command, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(command, "END_SECONDS", 0.2)
-    with pytest.raises(TransientError) as caught:
-        await check(double.settings)
-    assert caught.value.reason == "EngineUnavailable"
+    house.cli.behave("exec sleep 300")
+    dagger = house.executor()
+    with pytest.raises(TransientError) as raised:
+        await dagger.open(a_run(), WORKFLOW)
+    assert raised.value.reason == "EngineUnavailable"
+    await until(lambda: all(gone(one) for one in house.cli.pids))
+    await dagger.stop()
+    assert house.folders == []
 
 
-async def test_a_command_that_is_not_there_says_so():
-    with pytest.raises(StalledError) as caught:
-        await check(DaggerSettings(cli="no-such-dagger"))
-    assert caught.value.reason == "DaggerMissing"
+async def test_a_command_that_fails_is_quoted(house):
+    house.cli.behave("echo 'no engine at home' >&2; exit 1")
+    with pytest.raises(TransientError, match="no engine at home"):
+        await check(DaggerSettings(cli=str(house.cli.path)))
+
+
+async def test_an_engine_that_does_not_speak_graphql_is_unavailable(house):
+    house.engine.broken = lambda _: 500
+    with pytest.raises(TransientError) as raised:
+        await check(DaggerSettings(cli=str(house.cli.path)))
+    assert raised.value.reason == "EngineUnavailable"
+
+
+async def test_a_command_that_is_missing_is_for_a_person(house):
+    with pytest.raises(StalledError) as raised:
+        await check(DaggerSettings(cli="/nowhere/dagger"))
+    assert raised.value.reason == "DaggerMissing"
+
+
+async def test_checking_tells_the_versions(house):
+    assert (await check(DaggerSettings(cli=str(house.cli.path))))["dagger-engine"] == "v0.21.7"
+
+
+async def test_after_a_failed_opening_the_next_one_works(house):
+    dagger = house.executor()
+    house.cli.behave("exit 1")
+    await dagger.start()
+    with pytest.raises(TransientError):
+        await dagger.open(a_run(), WORKFLOW)
+    house.cli.behave()
+    session = await dagger.open(a_run(), WORKFLOW)
+    assert (await session.attempt(house.request("true"), Page())).exit_code == 0
+    await dagger.stop()
+
+
+async def test_a_crashs_private_folders_are_removed_and_those_in_use_are_not(house):
+    living = PrivateFolder(house.memory)
+    left = house.memory / f"{PREFIX}left"
+    left.mkdir(mode=0o700)
+    (left / "secret").write_text("s3cr3t")
+    (house.memory / "other").mkdir()
+    assert sweep(house.memory) == 1
+    assert sorted(house.memory.iterdir()) == sorted([living.path, house.memory / "other"])
+    living.remove()
+    assert not living.path.exists()
+
+
+async def test_a_link_among_the_private_folders_is_left_alone(house, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (house.memory / f"{PREFIX}link").symlink_to(tmp_path / "precious")
+    assert sweep(house.memory) == 0
+    assert (tmp_path / "precious").exists()

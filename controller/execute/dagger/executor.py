@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import os
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -51,6 +51,7 @@ class DaggerExecutor:
         self._cli = ""  # its version
         self._spare: asyncio.Task[DaggerSession] | None = None
         self._spare_since: datetime = clock.now()
+        self._open: set[DaggerSession] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
@@ -92,12 +93,14 @@ class DaggerExecutor:
         )
         try:
             await asyncio.to_thread(importlib.import_module, "dagger")  # a second, the first time
-            return await connect(
-                process, address, folder=folder, cli=self._cli, later=self._close_later
+            session = await connect(
+                process, address, folder=folder, cli=self._cli, let_go=self._let_go
             )
         except BaseException:
             await process.close()
             raise
+        self._open.add(session)
+        return session
 
     async def open(self, run: Run, workflow: Workflow) -> Session:
         """Return the session that was opened ahead, or a new one; the next is begun at once."""
@@ -138,8 +141,10 @@ class DaggerExecutor:
             if source in one.sources
         }
 
-    def _close_later(self, closing: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(closing, name="dagger session's end")
+    def _let_go(self, session: DaggerSession) -> None:
+        """End a session in the background: nobody waits for its goodbye but `stop`."""
+        self._open.discard(session)
+        task = asyncio.create_task(session.end(), name="dagger session's end")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -160,7 +165,9 @@ class DaggerExecutor:
         if spare is not None:
             spare.cancel()
             with suppress(asyncio.CancelledError, TransientError, StalledError):
-                await (await spare).close()
+                await spare
+        for session in tuple(self._open):
+            await session.close()
         while self._closing:
             await asyncio.wait(self._closing)
         await self._keeper.stop()

@@ -1,7 +1,7 @@
 """One run's session: steps in containers of an engine."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import dagger
 
 CONNECT_SECONDS = 30.0
-Later = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class DaggerSession:
@@ -36,7 +35,7 @@ class DaggerSession:
         telemetry: Telemetry,
         folder: PrivateFolder,
         versions: Mapping[str, str],
-        later: Later,
+        let_go: "Callable[[DaggerSession], None]",
     ) -> None:
         self.client = client
         self.images = Images()
@@ -45,7 +44,7 @@ class DaggerSession:
         self._telemetry = telemetry
         self._folder = folder
         self._versions = versions
-        self._later = later
+        self._let_go = let_go
         self._closed = False
         self._lost = asyncio.create_task(watch.lost(command, client), name="dagger session")
 
@@ -101,9 +100,9 @@ class DaggerSession:
         """Let go of everything; it ends in the background, within a bound, then surely."""
         if not self._closed:
             self._closed = True
-            self._later(self._end())
+            self._let_go(self)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         self._lost.cancel()
         await self._telemetry.close()
         await self._connection.close()
@@ -132,7 +131,12 @@ async def texts(done: "dagger.Container") -> tuple[str, str]:
 
 
 async def connect(
-    command: Command, address: Address, *, folder: PrivateFolder, cli: str, later: Later
+    command: Command,
+    address: Address,
+    *,
+    folder: PrivateFolder,
+    cli: str,
+    let_go: Callable[[DaggerSession], None],
 ) -> DaggerSession:
     """Attach the SDK and return the session. Raises TransientError (EngineUnavailable)."""
     connection = Connection(address)
@@ -160,5 +164,5 @@ async def connect(
             "dagger-cli": cli,
             "dagger-sdk": version("dagger-io"),
         },
-        later=later,
+        let_go=let_go,
     )

@@ -1,0 +1,67 @@
+"""The part of Dagger's schema that Rondel asks for; the SDK reads it by introspection."""
+
+from graphql import build_schema
+
+SDL = """
+scalar Void
+enum ReturnType { SUCCESS FAILURE ANY }
+enum ExistsType { REGULAR_TYPE DIRECTORY_TYPE SYMLINK_TYPE }
+
+interface Node { id: ID! }
+
+type Query {
+  version: String!
+  container(platform: String): Container!
+  directory: Directory!
+  host: Host!
+  secret(uri: String!, cacheKey: String): Secret!
+  setSecret(name: String!, plaintext: String!): Secret!
+  node(id: ID!): Node
+}
+
+type Host {
+  directory(path: String!, noCache: Boolean): Directory!
+  file(path: String!, noCache: Boolean): File!
+}
+
+type Secret implements Node { id: ID! }
+
+type File implements Node {
+  id: ID!
+  export(path: String!): String!
+}
+
+type Directory implements Node {
+  id: ID!
+  withDirectory(path: String!, source: ID!, owner: String): Directory!
+  withFile(path: String!, source: ID!, owner: String): Directory!
+  export(path: String!): String!
+}
+
+type Container implements Node {
+  id: ID!
+  sync: ID!
+  from(address: String!): Container!
+  imageRef: String!
+  user: String!
+  withRegistryAuth(address: String!, username: String!, secret: ID!): Container!
+  withMountedDirectory(path: String!, source: ID!, owner: String): Container!
+  withDirectory(path: String!, source: ID!, owner: String): Container!
+  withFile(path: String!, source: ID!, owner: String): Container!
+  withNewFile(path: String!, contents: String!): Container!
+  withWorkdir(path: String!): Container!
+  withEnvVariable(name: String!, value: String!): Container!
+  withVolatileVariable(name: String!, value: String!): Container!
+  withSecretVariable(name: String!, secret: ID!): Container!
+  withMountedSecret(path: String!, source: ID!, owner: String, mode: Int): Container!
+  withExec(args: [String!]!, useEntrypoint: Boolean, expect: ReturnType): Container!
+  exitCode: Int!
+  stdout: String!
+  stderr: String!
+  exists(path: String!, expectedType: ExistsType): Boolean!
+  file(path: String!): File!
+  directory(path: String!): Directory!
+}
+"""
+
+SCHEMA = build_schema(SDL)
