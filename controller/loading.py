@@ -118,7 +118,7 @@ class Loading:
                 await self._failed(place, look)
         except RondelError as error:
             log.error("load_failed", source=place.settings.name, error=str(error))  # noqa: TRY400  # its words say it all
-            place.source.look()  # the store could not take it: look again
+            place.source.look(tell=True)  # the store could not take it: once more
             await asyncio.sleep(1)
         except Exception:
             log.exception("load_crashed", source=place.settings.name)
@@ -131,7 +131,7 @@ class Loading:
 
     def look(self, name: str) -> None:
         """Ask a source for a look now. Raises KeyError when there is no such source."""
-        self._places[name].source.look()
+        self._places[name].source.look(tell=True)
 
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(place.status for place in self._places.values())

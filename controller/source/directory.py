@@ -48,8 +48,8 @@ class Directory:
     def attempted(self) -> str:
         return self._revision
 
-    def look(self) -> None:
-        self._asked = True
+    def look(self, *, tell: bool = False) -> None:
+        self._asked = self._asked or tell
         self._hints.put_nowait({str(self._root)})
 
     async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:

@@ -76,8 +76,8 @@ class Git:
     def attempted(self) -> str:
         return self._attempted
 
-    def look(self) -> None:
-        self._asked = True
+    def look(self, *, tell: bool = False) -> None:
+        self._asked = self._asked or tell
         self._hints.put_nowait(None)
 
     async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:

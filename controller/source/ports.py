@@ -32,10 +32,10 @@ class Source(Protocol):
         """Return the revision last tried, also when it could not be read; "" for none."""
         ...
 
-    def look(self) -> None:
+    def look(self, *, tell: bool = False) -> None:
         """Ask for a look at the place now (reconcile); returns at once.
 
-        What it finds is yielded, also when nothing changed or the failure is an old one.
+        With `tell` what it finds is yielded, also when nothing changed or the failure is an old one.
         """
         ...
 

@@ -133,6 +133,7 @@ async def test_a_look_that_finds_nothing_new_tells_nothing(tmp_path):
     write(tmp_path, a_yaml="1")
     async with following(directory(tmp_path, interval=timedelta(milliseconds=50))) as source:
         await source.snapshot()
+        source.source.look()
         put(tmp_path / "a.yaml", "1")
         assert await source.quiet()
 
@@ -141,7 +142,7 @@ async def test_a_look_that_was_asked_for_tells_what_it_found(tmp_path):
     write(tmp_path, a_yaml="1")
     async with following(directory(tmp_path)) as source:
         first = await source.snapshot()
-        source.source.look()
+        source.source.look(tell=True)
         again = await source.snapshot()
         assert (again.changed, again.revision) == (frozenset(), first.revision)
 
