@@ -35,7 +35,7 @@ class Source(Protocol):
     def look(self, *, tell: bool = False) -> None:
         """Ask for a look at the place now (reconcile); returns at once.
 
-        With `tell` what it finds is yielded, also when nothing changed or the failure is an old one.
+        With `tell` what it finds is yielded, also when nothing changed or the failure is old.
         """
         ...
 
