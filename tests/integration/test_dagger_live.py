@@ -21,6 +21,7 @@ from tests.conftest import QUICK, Inputs, Lab
 
 IMAGE = environment.get("RONDEL_TEST_IMAGE")
 PRIVATE = environment.get("RONDEL_TEST_PRIVATE_IMAGE")
+NOT_ROOT = environment.get("RONDEL_TEST_USER_IMAGE")  # its commands run as another user
 HERE = (
     environment.get("_EXPERIMENTAL_DAGGER_RUNNER_HOST")
     and (environment.get("_EXPERIMENTAL_DAGGER_CLI_BIN") or shutil.which("dagger"))
@@ -200,17 +201,11 @@ async def test_a_private_image_needs_its_login(dagger_lab):
     assert (other.run.phase, other.steps["a"].reason) == (Phase.ERROR, "LoginFailed")
 
 
-def sessions() -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[-2:-1] == [b"session"] and words[0].endswith(b"dagger"):
-                found.append(int(entry.name))
-    return found
+def sessions(lab) -> list[int]:
+    """Return the processes of this test's own sessions: its keeper's children."""
+    keeper = lab.engine._executors["dagger"]._keeper.pid
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return [int(pid) for pid in children]
 
 
 async def test_a_lost_session_is_infrastructure_and_the_step_is_tried_again(dagger_lab, tmp_path):
@@ -220,7 +215,7 @@ async def test_a_lost_session_is_infrastructure_and_the_step_is_tried_again(dagg
     task = asyncio.create_task(dagger_lab.engine.execute(run, manifest.workflow(run.spec)))
     while ("a", "up") not in dagger_lab.lines:
         await asyncio.sleep(0.05)
-    for pid in sessions():
+    for pid in sessions(dagger_lab):
         import os
 
         os.kill(pid, signal.SIGKILL)
@@ -229,6 +224,101 @@ async def test_a_lost_session_is_infrastructure_and_the_step_is_tried_again(dagg
     story = await dagger_lab.story(run.id)
     assert story.run.phase is Phase.SUCCEEDED
     assert [str(one.reason) for one in story.attempts] == ["SessionLost", ""]
+
+
+async def test_a_wrong_login_is_an_error_for_a_person(dagger_lab, monkeypatch):
+    if PRIVATE is None:
+        pytest.skip("needs RONDEL_TEST_PRIVATE_IMAGE and its login")
+    executor = dagger_lab.engine._executors["dagger"]
+
+    async def operator(_):
+        return "not the password"
+
+    monkeypatch.setattr(executor._secrets, "operator", operator)
+    story = await dagger_lab.run({"steps": [step("a", image=PRIVATE)]})
+    assert (story.run.phase, story.steps["a"].reason) == (Phase.ERROR, "LoginFailed")
+    assert story.steps["a"].attempts == 1
+
+
+async def test_no_line_is_lost_or_doubled_whatever_letters_are_cut_on_the_way(dagger_lab):
+    count = 40_000  # some hundred pieces; those cut inside a letter never come live
+    script = f'i=0; while [ $i -lt {count} ]; do echo "$i größe€"; i=$((i+1)); done'
+    story = await dagger_lab.run({"steps": [step("a", script)]})
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    lines = [json.loads(line)["line"] for line in (await story.log("a")).splitlines()]
+    numbers = {int(line.split()[0]) for line in lines if line.endswith("größe€")}
+    assert numbers == set(range(count))
+    # A piece that is missing tears a line at either end: those are told again, whole.
+    assert len(lines) < count * 1.05
+
+
+async def test_bytes_that_are_no_text_are_shown_as_such(dagger_lab):
+    await dagger_lab.run({"steps": [step("a", "printf 'a\\377b\\n'; echo after")]})
+    assert [text for _, text in dagger_lab.lines] == ["a\ufffdb", "after"]
+
+
+async def test_the_engines_cache_knows_inputs_by_content(dagger_lab, tmp_path):
+    data = tmp_path / "root" / "data"
+    data.mkdir()
+    spec = {
+        "inputs": [{"name": "src", "path": "data"}],
+        "steps": [
+            step(
+                "a",
+                f"cat a.txt >/dev/null; cat /proc/sys/kernel/random/uuid > id  # {tmp_path}",
+                mounts=[{"input": "src", "path": "."}],
+                outputs={"id": {"path": "id"}},
+                cache={"mode": "Auto"},
+            )
+        ],
+    }
+    found = []
+    for text in ("one", "one", "two"):
+        (data / "a.txt").write_text(text)
+        found.append((await dagger_lab.run(spec)).steps["a"].outputs["id"])
+    assert found[0] == found[1] != found[2]
+
+
+async def test_a_missing_working_directory_is_made(dagger_lab):
+    story = await dagger_lab.run({"steps": [step("a", "pwd; echo 1 > f", workdir="deep/er")]})
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert ("a", "/work/deep/er") in dagger_lab.lines
+
+
+async def test_an_image_with_a_user_of_its_own_writes_its_workspace_and_reads_its_secrets(
+    dagger_lab,
+):
+    if NOT_ROOT is None:
+        pytest.skip("needs RONDEL_TEST_USER_IMAGE")
+    uses = [{"file": "deep/t.txt", "secret": "token"}]
+    script = "id -u; echo 1 > n; cat deep/t.txt > /dev/null"
+    story = await dagger_lab.run(
+        {
+            "secrets": ["token"],
+            "steps": [
+                step("a", script, image=NOT_ROOT, secrets=uses, outputs={"n": {"path": "n"}})
+            ],
+        }
+    )
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert ("a", "0") not in dagger_lab.lines
+
+
+async def test_the_commands_process_never_sees_a_secret(dagger_lab):
+    uses = [{"name": "TOKEN", "secret": "token"}]
+    spec = {"secrets": ["token"], "steps": [step("a", "echo up; sleep 3", secrets=uses)]}
+    run = await dagger_lab.make(spec)
+    task = asyncio.create_task(dagger_lab.engine.execute(run, manifest.workflow(run.spec)))
+    while ("a", "up") not in dagger_lab.lines:
+        await asyncio.sleep(0.05)
+    seen = b"".join(
+        Path(f"/proc/{pid}/{name}").read_bytes()
+        for pid in sessions(dagger_lab)
+        for name in ("environ", "cmdline")
+    )
+    await task
+    assert seen
+    assert b"s3cr3t" not in seen
 
 
 async def test_many_steps_at_once_in_one_session(dagger_lab):
