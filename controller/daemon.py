@@ -31,6 +31,7 @@ from controller.secrets import ConfiguredSecrets
 from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
 from controller.source import open_source
+from controller.source.remote import local_folder
 from controller.store import ServeLock, Store
 from controller.store.retention import Keep
 
@@ -406,7 +407,7 @@ def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None
     """
     if executor != "local":
         return
-    local = isinstance(settings, GitSource) and settings.url.startswith("file://")
+    local = isinstance(settings, GitSource) and local_folder(settings.url) is not None
     if not settings.trusted and not local:
         raise UsageError(
             "the local executor runs whatever is committed there, as this user",

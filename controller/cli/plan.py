@@ -29,6 +29,7 @@ from controller.source.files import scan
 from controller.source.git import common_dir, local_git_dir
 from controller.source.objects import Objects
 from controller.source.processes import GitError, git
+from controller.source.remote import local_folder
 from controller.store.reader import Reader
 
 SECONDS = 20.0
@@ -90,7 +91,7 @@ class Place:
     def root(self) -> Path:
         if isinstance(self.source, DirectorySource):
             return Path(self.source.path)
-        return Path(self.source.url.removeprefix("file://"))
+        return local_folder(self.source.url) or Path(self.source.url)
 
     @property
     def is_bare(self) -> bool:
