@@ -59,8 +59,16 @@ async def test_a_hole_in_the_live_output_is_filled_with_whole_lines_and_told(pag
     for piece in ("1\n2\n", "5\n6\n"):
         listener.take("stdout", piece, ended=False)
     await listener.complete("1\n2\n3ä\n4\n5\n6\n7\n", "")
-    assert page.written["stdout"] == "1\n2\n5\n6\n3ä\n4\n7\n".encode()
+    assert page.written["stdout"] == "1\n2\n5\n6\n7\n3ä\n4\n".encode()
     assert page.notes == [LEFT_OUT]
+
+
+async def test_a_line_cut_by_a_hole_is_told_again_whole_and_no_other_is_torn(page):
+    listener = Listener(page)
+    for piece in ("11\n2", "44\n5"):
+        listener.take("stdout", piece, ended=False)
+    await listener.complete("11\n22\n33\n44\n55", "")
+    assert page.written["stdout"] == b"11\n244\n55\n22\n33\n"
 
 
 async def test_the_trimmed_text_of_a_failed_command_adds_nothing(page):

@@ -99,11 +99,13 @@ class Listener:
                 self._output.note(INCOMPLETE)
             return
         holes, rest = unheard(whole.encode("utf-8", "replace"), stream.chunks)
+        if rest:
+            self._output.write(name, rest)  # first: it may end the line that was heard last
         if holes:
+            if not whole.endswith("\n"):
+                self._output.write(name, b"\n")
             self._output.note(LEFT_OUT)
-        for data in (*holes, rest):
-            if data:
-                self._output.write(name, data)
+            self._output.write(name, b"".join(holes))
 
 
 def unheard(whole: bytes, chunks: Sequence[bytes]) -> tuple[list[bytes], bytes]:
