@@ -84,9 +84,9 @@ def furnish(made: Thing, root: Path) -> tuple[Path, dict[str, str]]:
     return workdir, env
 
 
-async def execute(made: Thing, publish: Publish) -> Ran:
+async def execute(made: Thing, publish: Publish, folder: str) -> Ran:
     """Run the last command of the chain; cancelled, its process group is killed."""
-    root = Path(tempfile.mkdtemp(prefix="double-"))
+    root = Path(tempfile.mkdtemp(dir=folder))
     workdir, env = furnish(made, root)
     workdir.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(

@@ -7,6 +7,7 @@ output as the engine does. Tests see every call, and can have it fail, fall sile
 import asyncio
 import base64
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Engine:
         self._locks: dict[str, asyncio.Lock] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
         self._history: list[str] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="double-")
         self._web = Web(self._answer, self._logs)
 
     async def start(self) -> int:
@@ -57,6 +59,7 @@ class Engine:
 
     async def stop(self) -> None:
         await self._web.stop()
+        self._folder.cleanup()
 
     async def _answer(self, request: Request) -> tuple[int, dict[str, Any]]:
         document = json.loads(request.body)
@@ -127,7 +130,7 @@ class Engine:
             if key in self._results:
                 return self._results[key]
             self.executions.append(source)
-            ran = await execute(source, self._publisher(info.context))
+            ran = await execute(source, self._publisher(info.context), self._folder.name)
             expect = source.args("withExec")[-1].get("expect", "SUCCESS")
             if ran.code and (expect != "ANY" or ran.code in SIGNALLED):
                 raise GraphQLError(f"exit code: {ran.code}", extensions=failure(source, ran))
