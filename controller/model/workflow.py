@@ -168,9 +168,70 @@ class CachePolicy:
     ttl: timedelta = timedelta(days=7)
 
 
+class CacheSharing(StrEnum):
+    SHARED = "Shared"  # several steps may hold it at once
+    PRIVATE = "Private"  # a step that finds it held gets an empty one of its own
+    LOCKED = "Locked"  # a step waits until nobody holds it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheVolume:
+    """A folder that outlives its step, kept by key. Not a cached result: see CachePolicy."""
+
+    key: str
+    path: str  # relative to the workspace; absolute needs the dagger executor
+    sharing: CacheSharing = CacheSharing.SHARED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A process that runs beside a step, reached by its name. At most one of args and script."""
+
+    name: str
+    image: str | None = None
+    args: tuple[str, ...] | None = None
+    script: str | None = None
+    env: Mapping[str, Json] = field(default_factory=dict)
+    ready_port: int | None = None  # the step starts when something listens there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """One step, many combinations: the product of `axes`, or the items of a list known later.
+
+    Values may hold expressions. `each` is an expression for a list, whose items are named `item`.
+    """
+
+    axes: Mapping[str, Json] = field(default_factory=dict)  # name -> list, or an expression for one
+    each: str | None = None  # `from`
+    item: str = "item"  # `as`
+    include: tuple[Mapping[str, Json], ...] = ()
+    exclude: tuple[Mapping[str, Json], ...] = ()
+    max_parallel: int | None = None
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCall:
+    """A function of a Dagger module, pinned to a commit."""
+
+    ref: str
+    version: str  # 40 hex
+    call: str
+    args: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCall:
+    """Another workflow of the same source, or an exported `source/name`, run as a step."""
+
+    workflow: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One node of the graph. Exactly one of script, args and agent says what it does.
+    """One node of the graph. Exactly one of script, args, agent, module, uses says what it does.
 
     Strings may hold `${{ }}` expressions, except `script`. `needs` holds the declared and the
     implied ones (steps named by an expression or by an artifact mount).
@@ -182,11 +243,18 @@ class Step:
     args: tuple[str, ...] | None = None
     agent: str | None = None
     inputs: Mapping[str, Json] | None = None  # an agent's, may hold expressions
+    module: ModuleCall | None = None
+    uses: WorkflowCall | None = None
+    alert: str | None = None  # of a hook: an alert of the configuration in place of a process
+    matrix: Matrix | None = None
     shell: tuple[str, ...] = ("sh", "-eu", "-c")
     env: Mapping[str, Json] = field(default_factory=dict)  # null unsets
     workdir: str | None = None
+    user: str | None = None
     needs: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    caches: tuple[CacheVolume, ...] = ()
+    services: tuple[Service, ...] = ()
     outputs: tuple[Output, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
@@ -218,6 +286,7 @@ class Workflow:
     max_catch_up: int = 100
     timeout: timedelta = timedelta(hours=1)
     finally_timeout: timedelta = timedelta(minutes=5)
+    queue_timeout: timedelta | None = None  # how long a run may wait for its turn
     on_interrupt: OnInterrupt | None = None  # None: Rerun when every step caches, else Fail
     inputs: tuple[Input, ...] = ()
     secrets: tuple[str, ...] = ()
@@ -228,13 +297,17 @@ class Workflow:
     on_cancel: tuple[Step, ...] = ()
     finally_: tuple[Step, ...] = ()
 
-    def step(self, name: str) -> Step:
-        """Return the step, hook or finally step of that name; KeyError when there is none."""
-        everything = (
+    @property
+    def every_step(self) -> tuple[Step, ...]:
+        """Steps, hooks and finally steps, in the order of the manifest."""
+        return (
             *self.steps,
             *self.on_success,
             *self.on_failure,
             *self.on_cancel,
             *self.finally_,
         )
-        return {step.name: step for step in everything}[name]
+
+    def step(self, name: str) -> Step:
+        """Return the step, hook or finally step of that name; KeyError when there is none."""
+        return {step.name: step for step in self.every_step}[name]

@@ -55,14 +55,7 @@ class DaggerExecutor:
         self._closing: set[asyncio.Task[None]] = set()
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
-        everything = (
-            *workflow.steps,
-            *workflow.on_success,
-            *workflow.on_failure,
-            *workflow.on_cancel,
-            *workflow.finally_,
-        )
-        bare = next((step for step in everything if not step.image), None)
+        bare = next((step for step in workflow.every_step if not step.image), None)
         if bare is None:
             return None
         return "ImageMissing", f"step {bare.name!r} names no image; the dagger executor needs one"

@@ -38,14 +38,7 @@ class LocalExecutor:
         self.keeper = Keeper(self._path)
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
-        everything = (
-            *workflow.steps,
-            *workflow.on_success,
-            *workflow.on_failure,
-            *workflow.on_cancel,
-            *workflow.finally_,
-        )
-        for step in everything:
+        for step in workflow.every_step:
             if (problem := needs_dagger(step)) is not None:
                 return "NeedsDagger", f"step {step.name!r}: {problem}; use the dagger executor"
         return None

@@ -1,0 +1,44 @@
+"""Results of steps, kept by what made them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from controller.model.workflow import Json
+
+
+class CacheResult(StrEnum):
+    """What the ledger said to one step of one run."""
+
+    OFF = "Off"  # the step takes no part
+    FRESH = "Fresh"  # the run was asked to compute anew
+    MISS = "Miss"
+    HIT = "Hit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """The result of a step that succeeded. (`source`, `ref`, `key`) is its identity.
+
+    `parts` is what the key is the digest of, each part by its name, so that two keys can be
+    compared in words: "image", "script", "env.REGION", "mounts.src", ...
+    """
+
+    source: str
+    ref: str  # the configured one's text, "branch:main"; "" for a Directory and for exec
+    key: str  # "sha256:..."
+    parts: Mapping[str, Json]
+    workflow: str
+    step: str
+    run: str  # that made it
+    exit_code: int = 0
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest
+    log: str | None = None  # blob digest
+    log_truncated: bool = False
+    seconds: float = 0.0  # that it took
+    size: int = 0  # bytes of its blobs
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
