@@ -1,16 +1,14 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import structlog
 
-from controller import manifest
+from controller import collector, manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
@@ -238,7 +236,7 @@ class Loading:
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
-        with collector_off():
+        with collector.off():
             parsed = await self._parsed(place, snapshot, touched(place, snapshot))
             place.loaded = desired.advance(place.loaded, snapshot, parsed)
         moved = self._moved_inputs(place, snapshot)
@@ -439,15 +437,3 @@ def without_bodies(file: ParsedFile) -> ParsedFile:
     return replace(
         file, documents=tuple(replace(document, body=None) for document in file.documents)
     )
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """A bulk load makes a million objects that all stay: tracing them again and again is waste."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
