@@ -58,8 +58,6 @@ class Materials:
 
     def evaluate(self, step: Step) -> Step:
         """Return the step with its expressions evaluated. Raises ExpressionError."""
-        if self.run.spec and OPENING not in self.run.spec:
-            return step  # one search of the manifest spares one of every step
         return evaluated(step, self.scope) if expressive(step) else step
 
     async def request(self, step: Step, *, number: int, nonce: str) -> AttemptRequest:
@@ -124,7 +122,7 @@ class Materials:
 
 def expressive(step: Step) -> bool:
     """Tell whether the step holds an expression; most steps of most graphs don't."""
-    return OPENING in repr(step)
+    return step.expressive and OPENING in repr(step)
 
 
 def argv(step: Step) -> tuple[str, ...]:

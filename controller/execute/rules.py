@@ -28,7 +28,8 @@ NOTHING = Uses()
 
 def uses(step: Step) -> Uses:
     """Return what the step's expressions and mounts read of other steps."""
-    texts = [text for field in EXPRESSIVE for _, text in expressive(plain(getattr(step, field)))]
+    fields = EXPRESSIVE if step.expressive else ()
+    texts = [text for field in fields for _, text in expressive(plain(getattr(step, field)))]
     mounted = {written(m.artifact.partition(".")[0]) for m in step.mounts if m.artifact}
     if not texts and not mounted:
         return NOTHING

@@ -264,6 +264,7 @@ class Step:
     continue_on_error: bool | tuple[int, ...] = False  # the exit codes that are forgiven
     success_exit_codes: tuple[int, ...] = (0,)
     cache: CachePolicy = field(default_factory=CachePolicy)
+    expressive: bool = True  # false: nothing in its manifest is an expression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

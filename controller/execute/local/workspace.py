@@ -121,12 +121,13 @@ class Workspace:
         """Tell whether the attempt left nothing: its folders are there, empty, and still ours."""
         if self._user is not None:
             return False
-        inner = [f"{self.folder}/{name}" for name in FOLDERS]
+        place = str(self.folder)
+        inner = [f"{place}/{name}" for name in FOLDERS]
         try:
             return (
-                set(os.listdir(self.folder)) == set(FOLDERS)  # noqa: PTH208 - names
+                set(os.listdir(place)) == set(FOLDERS)  # noqa: PTH208 - names
                 and not any(os.listdir(one) for one in inner)  # noqa: PTH208 - names
-                and all(os.lstat(one).st_mode == EMPTY_FOLDER for one in (self.folder, *inner))
+                and all(os.lstat(one).st_mode == EMPTY_FOLDER for one in (place, *inner))
             )
         except OSError:  # what can't be looked at any more is not as it was
             return False
