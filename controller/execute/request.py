@@ -7,8 +7,10 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from controller.errors import StalledError
 from controller.execute import results
 from controller.execute.ports import AttemptRequest, Blobs, Placement, SecretValue
+from controller.manifest.agents import unfit
 from controller.manifest.evaluate import evaluated
 from controller.manifest.expression import as_text, run_scope
 from controller.manifest.template import OPENING, written
@@ -57,8 +59,17 @@ class Materials:
         self.scope["run"] = {**self.scope["run"], "phase": str(phase)}
 
     def evaluate(self, step: Step) -> Step:
-        """Return the step with its expressions evaluated. Raises ExpressionError."""
-        return evaluated(step, self.scope) if expressive(step) else step
+        """Return the step with its expressions evaluated.
+
+        Raises:
+            ExpressionError: one gives no value.
+            StalledError: InvalidInputs, they don't fit the agent's schema.
+        """
+        step = evaluated(step, self.scope) if expressive(step) else step
+        if step.inputs_schema and (problem := unfit(step)):
+            remedy = "see the inputs of its agent"
+            raise StalledError(problem, where=step.name, reason="InvalidInputs", remedy=remedy)
+        return step
 
     async def request(self, step: Step, *, number: int, nonce: str) -> AttemptRequest:
         """Return one attempt of an evaluated step.

@@ -164,6 +164,7 @@ def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
         args=tuple(raw["args"]) if "args" in raw else None,
         agent=raw.get("agent"),
         inputs=raw.get("inputs"),
+        inputs_schema=raw.get("inputsSchema"),
         shell=tuple(raw.get("shell", ("sh", "-eu", "-c"))),
         env=raw.get("env", {}),
         workdir=raw.get("workdir"),

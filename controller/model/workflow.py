@@ -243,6 +243,7 @@ class Step:
     args: tuple[str, ...] | None = None
     agent: str | None = None
     inputs: Mapping[str, Json] | None = None  # an agent's, may hold expressions
+    inputs_schema: Mapping[str, Json] | None = None  # the agent's JSON Schema for them
     module: ModuleCall | None = None
     uses: WorkflowCall | None = None
     alert: str | None = None  # of a hook: an alert of the configuration in place of a process
