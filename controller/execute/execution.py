@@ -48,7 +48,6 @@ class Execution:
         self._preparing: asyncio.Task[None] | None = None
         self._sessions = Sessions(executor, run, workflow)
         self._scrubber = Scrubber(())
-        self._started = False
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
@@ -156,7 +155,6 @@ class Execution:
         self._materials.begin()
 
     def _start(self) -> None:
-        self._started = True
         self._ledger.defer(
             StartRun(
                 run=self.run.id,
@@ -277,7 +275,7 @@ class Execution:
         await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
         now = self._house.clock.now()
-        never = () if self._started else self._rows  # it ended before its first step
+        never = [row for row in self._rows if not row.phase.terminal]  # nothing runs any more
         await self._ledger.record(
             *(PutStep(step=never_started(row, now), at=now) for row in never),
             FinishRun(
@@ -314,7 +312,6 @@ class Execution:
         `rows` are the run's steps with everything that ran settled already.
         """
         self._ended = verdict
-        self._started = True
         self._materials.begin()
         self._rows.restore(rows)
         for step in self._workflow.every_step:
