@@ -1,14 +1,12 @@
 """Matrix steps on the local executor: combinations, their lists, failFast, recovery, cancel."""
 
-import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from controller.model.changes import FinishRun, PutStep, StartAttempt, StartRun
-from controller.model.run import Attempt, Phase, Section, StepRun
+from controller.model.changes import PutStep, StartRun
+from controller.model.run import Attempt, Phase
 from controller.model.workflow import Artifact, Matrix, Mount, Output, OutputType, Step
 from tests.engine_lab import lab, retry, step, workflow
 
@@ -280,67 +278,6 @@ async def test_a_matrix_of_finally_sees_the_whole_steps_phase(tmp_path):
         assert await story.text("last") == "7 Failed"
 
 
-async def test_a_cancelled_run_leaves_no_combination_open(tmp_path):
-    matrix = Matrix(axes={"n": [1, 2, 3]}, max_parallel=1)
-    each = step("each", "sleep 30", matrix=matrix)
-    late = step("late", matrix=Matrix(each="${{ params.none }}"), needs=("each",))
-    async with lab(tmp_path) as rig:
-        run = await rig.claimed()
-        task = asyncio.create_task(rig.engine.execute(run, workflow(each, late)))
-        while not (await rig.story(run.id)).attempts:
-            await asyncio.sleep(0.02)
-        assert rig.engine.cancel(run.id)
-        assert await task is Phase.CANCELLED
-        story = await rig.story(run.id)
-    assert story.each("each") == ["Cancelled/Cancelled", *["Skipped/RunEnded"] * 2]
-    assert story.each("late") == ["Skipped/RunEnded"]
-
-
-async def test_a_run_of_a_lost_controller_leaves_no_combination_open(tmp_path):
-    each = replace(render("true"), matrix=Matrix(axes={"format": ["a", "b", "c"]}))
-    last = echo("last", "${{ matrix.n }}", matrix=Matrix(each="${{ ['x', 'y'] }}", item="n"))
-    page = echo("page", "${{ steps.render.phase }}")
-    wanted = workflow(each, step("after", needs=("render",)), on_failure=(page,), finally_=(last,))
-    async with lab(tmp_path) as rig:
-        run = await rig.claimed()
-        rows = [
-            *(
-                StepRun(
-                    run=run.id,
-                    name="render",
-                    index=n,
-                    matrix={"format": letter},
-                    phase=phase,
-                    attempts=int(phase is not Phase.PENDING),
-                )
-                for n, (letter, phase) in enumerate(
-                    zip("abc", (Phase.SUCCEEDED, Phase.RUNNING, Phase.PENDING), strict=True)
-                )
-            ),
-            StepRun(run=run.id, name="after", position=1),
-            StepRun(run=run.id, name="page", section=Section.ON_FAILURE, position=2),
-            StepRun(run=run.id, name="last", section=Section.FINALLY, position=3),
-        ]
-        attempt = Attempt(
-            run=run.id, step="render", index=1, number=1, nonce="n", started_at=run.created_at
-        )
-        await rig.store.record(
-            StartRun(run=run.id, at=run.created_at, executor="local", steps=tuple(rows)),
-            StartAttempt(attempt=attempt),
-        )
-        assert await rig.engine.recover(run, wanted, rows, [attempt]) is Phase.INTERRUPTED
-        story = await rig.story(run.id)
-        assert story.each("render") == [
-            "Succeeded",
-            "Interrupted/ControllerLost",
-            "Skipped/RunEnded",
-        ]
-        assert story.told()["after"] == "Skipped/RunEnded"
-        assert story.each("last") == ["Succeeded", "Succeeded"]
-        assert await story.text("page") == "Interrupted"
-        assert all(one.phase.terminal for one in story.attempts)
-
-
 async def test_every_combination_ends_once_in_the_ledger(tmp_path):
     matrix = Matrix(axes={"n": [1, 2, 3]}, fail_fast=True)
     each = step("each", '[ "$N" = 1 ]', matrix=matrix, env={"N": "${{ matrix.n }}"})
@@ -349,54 +286,3 @@ async def test_every_combination_ends_once_in_the_ledger(tmp_path):
         changes = [one for call in rig.ledger.calls for one in call]
     ends = [c.step.index for c in changes if isinstance(c, PutStep) and c.step.phase.terminal]
     assert sorted(ends) == [0, 1, 2]
-    assert isinstance(changes[-1], FinishRun) or any(isinstance(c, FinishRun) for c in changes)
-
-
-async def told_by_commands(tmp_path) -> str:
-    """Return the id of a run that is over, in the store that `rondel` of the test looks at."""
-    script = 'echo "made $F"; [ "$F" = html ]'
-    async with lab(tmp_path) as rig:
-        story = await rig.execute(workflow(render(script), step("plain", "echo hello")))
-    return story.run.id
-
-
-async def test_logs_name_the_combination(tmp_path, rondel):
-    run = await told_by_commands(tmp_path)
-    assert set(rondel("logs", run).stdout.splitlines()) == {
-        "plain | hello",
-        "render[format=html] | made html",
-        "render[format=pdf] | made pdf",
-    }
-    lines = [json.loads(line) for line in rondel("logs", run, "-o", "json").stdout.splitlines()]
-    assert {(one["step"], json.dumps(one.get("matrix")), one["line"]) for one in lines} == {
-        ("plain", "null", "hello"),
-        ("render", '{"format": "html"}', "made html"),
-        ("render", '{"format": "pdf"}', "made pdf"),
-    }
-
-
-async def test_logs_of_one_step_or_one_combination(tmp_path, rondel):
-    run = await told_by_commands(tmp_path)
-    both = {"render[format=html] | made html", "render[format=pdf] | made pdf"}
-    assert set(rondel("logs", run, "render").stdout.splitlines()) == both
-    one = rondel("logs", run, "render[format=pdf]").stdout
-    assert one == "render[format=pdf] | made pdf\n"
-    wrong = rondel("logs", run, "render[format=odt]")
-    assert wrong.returncode == 2
-    assert "render[format=html], render[format=pdf], plain" in wrong.stderr
-
-
-async def test_get_and_describe_show_each_combination(tmp_path, rondel):
-    run = await told_by_commands(tmp_path)
-    shown = json.loads(rondel("get", "run", run, "-o", "json").stdout)
-    facts = [(one["name"], one["matrix"], one["phase"], one["attempts"]) for one in shown["steps"]]
-    assert facts == [
-        ("render", {"format": "html"}, "Succeeded", 1),
-        ("render", {"format": "pdf"}, "Failed", 1),
-        ("plain", None, "Succeeded", 1),
-    ]
-    story = rondel("describe", "run", run).stdout
-    assert "  render[format=pdf]   Failed" in story
-    assert any(
-        "StepFinished" in line and "render[format=pdf]" in line for line in story.split("\n")
-    )
