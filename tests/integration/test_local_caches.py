@@ -95,7 +95,7 @@ async def test_a_cache_is_no_part_of_outputs_and_artifacts(rig):
     )
     use = step(
         "b",
-        "find x | sort; test ! -L x/c",
+        "find x | sort",
         needs=("a",),
         mounts=(Mount(path="x", artifact="a.all"),),
     )
