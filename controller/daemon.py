@@ -286,6 +286,7 @@ class Daemon:
             successful=self.settings.history_successful,
             failed=self.settings.history_failed,
             ttl=self.settings.history_ttl,
+            results_size=self.settings.dagger.cache_max_size,
         )
         try:
             dropped = await self.store.housekeep(keep)

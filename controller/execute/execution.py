@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
+from controller.execute.cached import Cached, images_of, takes_part
 from controller.execute.house import House
 from controller.execute.logs import LogSegment, segment_path
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
 from controller.execute.request import Materials
 from controller.execute.rules import Verdict
-from controller.execute.run_ledger import RunLedger
+from controller.execute.run_ledger import RunLedger, Sealing
 from controller.execute.scrub import Scrubber
 from controller.execute.sections import hook_for, hooks_of, rows_of, sections
 from controller.execute.sessions import Sessions
@@ -52,6 +53,19 @@ class Execution:
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
             run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
+        )
+
+        self._cached = self._new_cached()
+
+    def _new_cached(self) -> Cached | None:
+        if self._house.results is None or not any(map(takes_part, self._steps.values())):
+            return None
+        return Cached(
+            self._house.results,
+            self._house,
+            self._materials,
+            executor=self._executor.name,
+            resolve=self._resolve_image,
         )
 
     # From outside.
@@ -138,7 +152,23 @@ class Execution:
             self._materials.secrets = await self._house.secrets.resolve(self.run.source, names)
             self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
             await self._sessions.begin()
+        if self._cached is not None:
+            await self._resolve_images(self._cached)
         await self._materialise()
+
+    async def _resolve_images(self, cached: Cached) -> None:
+        """Tags become digests once, before the first step: keys need them."""
+        named = {image for step in self._workflow.steps for image in images_of(step)}
+        for image in sorted(named):
+            await cached.image(image)
+
+    async def _resolve_image(self, image: str) -> str:
+        session = await self._sessions.current()
+        try:
+            return await session.resolve_image(image)
+        except TransientError:
+            await self._sessions.drop(session)  # it may be lost; the next try opens another
+            raise
 
     async def _materialise(self) -> None:
         digests, places = await materialise(self._house, self.run, self._workflow, self._folder)
@@ -247,6 +277,7 @@ class Execution:
             segment=self._segment,
             seal=self._seal,
             scrub=self._scrub,
+            cached=self._cached,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
@@ -267,8 +298,8 @@ class Execution:
             else lambda stream, text, _: told(run, step, number, stream, text),
         )
 
-    def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
-        self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
+    def _seal(self, segment: LogSegment, attempt: Attempt) -> Sealing | None:
+        return self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
 
     # The end.
 

@@ -7,6 +7,7 @@ from controller.clock import Clock
 from controller.errors import StalledError
 from controller.execute import rules
 from controller.execute.attempts import Done, Interruption, Shop, StepAttempts
+from controller.execute.cached import Asked, Cached
 from controller.execute.slots import Slots
 from controller.manifest.evaluate import condition
 from controller.model.changes import Change, PutStep
@@ -48,6 +49,9 @@ class Walk:
         ]
         self._running: dict[asyncio.Task[Done], StepAttempts] = {}
         self._changes: list[Change] = []
+        self._cached = shop.cached
+        self._asked: set[str] = set()  # of the ledger of results
+        self._answers: dict[str, Asked] = {}
         self.interruption = Interruption()
 
     def _unended(self, name: str) -> bool:
@@ -95,9 +99,9 @@ class Walk:
             if skipped is not None:
                 self._end(skipped)
                 continue
-            launches.append(
-                StepAttempts(self._shop, self._steps[name], self._rows[name], self.interruption)
-            )
+            if self._cached is not None and await self._served(self._cached, name):
+                continue
+            launches.append(self._attempts(name))
         now = [one for one in launches if self._slots.take()]
         self._changes += [one.start_change(one.first) for one in now]
         if launches or (self._changes and self._running):  # else the run's next word takes them
@@ -107,6 +111,31 @@ class Walk:
             self._running[task] = one
             if one in now:
                 task.add_done_callback(lambda _: self._slots.release())
+
+    def _attempts(self, name: str) -> StepAttempts:
+        row, asked = self._rows[name], self._answers.pop(name, None)
+        if asked is not None:
+            row = replace(row, cache=asked.told)
+        return StepAttempts(self._shop, self._steps[name], row, self.interruption, asked)
+
+    async def _served(self, cached: Cached, name: str) -> bool:
+        """End a step that a kept result serves, or that was interrupted while that was asked."""
+        if name not in self._asked:
+            await self._ask(cached, name)
+        if self.interruption.phase:
+            self._end(self._skipped(name, rules.RUN_ENDED, ""))
+            return True
+        asked = self._answers.get(name)
+        if asked is None or asked.entry is None:
+            return False
+        self._settle(name, Done(*await cached.serve(asked, self._rows[name])))
+        return True
+
+    async def _ask(self, cached: Cached, name: str) -> None:
+        """Ask for this step and all that are ready beside it: one look-up for many."""
+        names = [name, *(one for one in self._ready if one not in self._asked)]
+        self._asked.update(names)
+        self._answers |= await cached.ask([self._steps[one] for one in names])
 
     async def _when_free(self, attempts: StepAttempts) -> Done:
         try:

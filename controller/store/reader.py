@@ -21,7 +21,7 @@ from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
 from controller.store.rows import Row, time_text
 from controller.store.schema import HEAD, check_not_newer, version
-from controller.store.statements import compiled
+from controller.store.statements import Query, compiled
 
 Answered = Mapping[str, datetime]
 
@@ -92,6 +92,16 @@ class Reader:
         try:
             with self._lock:
                 return self._connection.execute(query.text, query.constants).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._where) from error
+
+    def rows(self, query: Query, values: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of a statement that was compiled before: for looks that are many."""
+        try:
+            with self._lock:
+                return self._connection.execute(
+                    query.text, {**query.constants, **values}
+                ).fetchall()
         except sqlite3.Error as error:
             raise explain(error, self._where) from error
 

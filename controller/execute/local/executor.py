@@ -108,6 +108,9 @@ class LocalSession:
         self._user = user
         self._clearing: set[asyncio.Task[None]] = set()
 
+    async def resolve_image(self, image: str) -> str:
+        return image  # recorded, not used
+
     async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:
         place = f"{request.step}.{request.index}.{request.number}"
         workspace = Workspace(self._folder / place, self._user)
