@@ -93,7 +93,7 @@ class Teller:
         follower = LogFollower(folder, run, step)
         while True:
             now = store.run(run.id)
-            for line in follower.new_lines(store.attempts(run.id, step)):
+            for line in follower.new_lines(store.attempts(run.id, step), store.steps(run.id)):
                 self.line(line)
             sys.stdout.flush()
             if not follow or now is None or now.phase.terminal:

@@ -243,7 +243,9 @@ class StepAttempts:
         """End a step that has succeeded; its result is kept by the transaction that says so."""
         cached = self._shop.cached
         assert cached is not None  # noqa: S101 - else nothing is kept
-        asked = self._asked or await cached.keyed(self._step)  # its key may be known only now
+        asked = self._asked or await cached.keyed(
+            self._step, self._row
+        )  # its key may be known only now
         log = None if self._sealing is None else await self._sealing
         if asked is None or (log is None and self._sealing is not None):
             return self._done_unkept(attempt, ended, "its key" if asked is None else "its log")

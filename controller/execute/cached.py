@@ -3,9 +3,10 @@
 Keys are asked for in batches, before the first attempt; steps that take no part cost nothing.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
@@ -22,6 +23,14 @@ from controller.reconcile import step_key
 
 CACHED = "Cached"  # the reason of a step that was served
 WRITE_FAILED = "CacheWriteFailed"
+
+
+Place: TypeAlias = tuple[str, int]
+"""A step's name and the index of its combination."""
+
+
+def place(row: StepRun) -> Place:
+    return row.name, row.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +89,36 @@ class Cached:
             self._images[text] = await self._resolve(text)
         return self._images[text]
 
-    async def ask(self, steps: Sequence[Step]) -> dict[str, Asked]:
-        """Return the answer for each step that takes part and whose key can be known now."""
-        keyed = {step.name: one for step in steps if (one := await self.keyed(step)) is not None}
-        if self._materials.run.fresh or not keyed:
+    async def ask(self, asking: Iterable[tuple[Step, StepRun]]) -> dict[Place, Asked]:
+        """Return the answer for each row that takes part and whose key can be known now."""
+        steps: dict[Place, Step] = {}
+        keyed: dict[Place, Asked] = {}
+        for step, row in asking:
+            asked = await self.keyed(step, row)
+            if asked is not None:
+                steps[place(row)], keyed[place(row)] = step, asked
+        if not keyed or self._materials.run.fresh:
             return keyed
         found = await self._results.look_up(self._scopes, {one.key for one in keyed.values()})
-        answers: dict[str, Asked] = {}
-        whys: dict[str, str] = {}
-        for step in steps:
-            if step.name in keyed:
-                asked = keyed[step.name]
-                entry = found.get(asked.key)
-                why = "" if entry is None else await self._unfit(entry, step)
-                if entry is None or why:
-                    whys[step.name] = why
-                else:
-                    answers[step.name] = replace(asked, result=CacheResult.HIT, entry=entry)
-        return answers | await self._missed({name: keyed[name] for name in whys}, whys)
+        misses: dict[Place, str] = {}
+        for at, asked in keyed.items():
+            entry = found.get(asked.key)
+            why = "" if entry is None else await self._unfit(entry, steps[at])
+            if entry is None or why:
+                misses[at] = why
+            else:
+                keyed[at] = replace(asked, result=CacheResult.HIT, entry=entry)
+        return keyed | await self._missed({at: keyed[at] for at in misses}, misses)
 
-    async def keyed(self, step: Step) -> Asked | None:
-        """Return the step's key; None when it takes no part, or when its attempt must say why.
+    async def keyed(self, step: Step, row: StepRun) -> Asked | None:
+        """Return the row's key; None when it takes no part, or when its attempt must say why.
 
         What keeps a key from being known (an expression without a value, an artifact that was
         not made, a registry out of reach) fails the attempt, in its own words and with retries.
         """
         if not takes_part(step):
             return None
+        del row  # its combination is evaluated with the step
         try:
             parts = await self._parts(self._materials.evaluate(step))
         except (StalledError, TransientError, ArtifactMissing):
@@ -155,16 +167,17 @@ class Cached:
         return ""
 
     async def _missed(
-        self, asked: Mapping[str, Asked], whys: Mapping[str, str]
-    ) -> dict[str, Asked]:
+        self, asked: Mapping[Place, Asked], whys: Mapping[Place, str]
+    ) -> dict[Place, Asked]:
         """Return the misses, each with what it differs in from the result most like it."""
         if not asked:
             return {}
         workflow = self._materials.run.workflow
-        newest = await self._results.newest(self._scopes, workflow, set(asked))
+        steps = {name for name, _ in asked}
+        newest = await self._results.newest(self._scopes, workflow, steps)
         return {
-            name: replace(one, more=step_key.explained(one.parts, whys[name], newest.get(name, ())))
-            for name, one in asked.items()
+            at: replace(one, more=step_key.explained(one.parts, whys[at], newest.get(at[0], ())))
+            for at, one in asked.items()
         }
 
     async def serve(self, asked: Asked, row: StepRun) -> tuple[StepRun, tuple[Change, ...]]:

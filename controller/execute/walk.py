@@ -7,7 +7,7 @@ from controller.clock import Clock
 from controller.errors import StalledError
 from controller.execute import rules
 from controller.execute.attempts import Done, Interruption, Shop, StepAttempts
-from controller.execute.cached import Asked, Cached
+from controller.execute.cached import Asked, Cached, Place
 from controller.execute.slots import Slots
 from controller.manifest.evaluate import condition
 from controller.model.changes import Change, PutStep
@@ -51,7 +51,7 @@ class Walk:
         self._changes: list[Change] = []
         self._cached = shop.cached
         self._asked: set[str] = set()  # of the ledger of results
-        self._answers: dict[str, Asked] = {}
+        self._answers: dict[Place, Asked] = {}
         self.interruption = Interruption()
 
     def _unended(self, name: str) -> bool:
@@ -113,7 +113,7 @@ class Walk:
                 task.add_done_callback(lambda _: self._slots.release())
 
     def _attempts(self, name: str) -> StepAttempts:
-        row, asked = self._rows[name], self._answers.pop(name, None)
+        row, asked = self._rows[name], self._answers.pop((name, 0), None)
         if asked is not None:
             row = replace(row, cache=asked.told)
         return StepAttempts(self._shop, self._steps[name], row, self.interruption, asked)
@@ -125,7 +125,7 @@ class Walk:
         if self.interruption.phase:
             self._end(self._skipped(name, rules.RUN_ENDED, ""))
             return True
-        asked = self._answers.get(name)
+        asked = self._answers.get((name, 0))
         if asked is None or asked.entry is None:
             return False
         self._settle(name, Done(*await cached.serve(asked, self._rows[name])))
@@ -135,7 +135,7 @@ class Walk:
         """Ask for this step and all that are ready beside it: one look-up for many."""
         names = [name, *(one for one in self._ready if one not in self._asked)]
         self._asked.update(names)
-        self._answers |= await cached.ask([self._steps[one] for one in names])
+        self._answers |= await cached.ask((self._steps[one], self._rows[one]) for one in names)
 
     async def _when_free(self, attempts: StepAttempts) -> Done:
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -46,6 +46,16 @@ class CacheEntry:
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Which results to forget: those that have expired, or another choice of them."""
+
+    source: str | None = None  # of this one only
+    workflow: str | None = None
+    unused_for: timedelta | None = None  # those not used for so long, in place of the expired
+    everything: bool = False  # all of them, in place of the expired
 
 
 def origin(entry: CacheEntry) -> Mapping[str, Json]:

@@ -25,7 +25,7 @@ def parts(
     *,
     image: str,
     inputs: Mapping[str, str],
-    artifacts: Mapping[str, str],
+    artifacts: Mapping[str, Json],
     secrets: Mapping[str, str],
     executor: str,
 ) -> dict[str, Json]:
@@ -35,7 +35,7 @@ def parts(
         step: with its expressions evaluated, services' images by digest.
         image: by digest when that is known, else its text.
         inputs: name -> digest.
-        artifacts: "step.artifact" -> digest.
+        artifacts: "step.artifact" -> digest; of a matrix step a list of them.
         secrets: name -> configured version; values never come here.
         executor: `dagger` or `local`.
     """
@@ -101,8 +101,8 @@ def service(one: Service) -> Json:
     }
 
 
-def content(mount: Mount, inputs: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
-    """Return the digest of what is mounted."""
+def content(mount: Mount, inputs: Mapping[str, str], artifacts: Mapping[str, Json]) -> Json:
+    """Return the digest of what is mounted, or the list of them."""
     return artifacts[mount.artifact] if mount.artifact else inputs[mount.input or ""]
 
 

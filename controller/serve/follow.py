@@ -2,15 +2,29 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from controller.model import view
-from controller.model.run import Attempt, Run
+from controller.model.cache import note
+from controller.model.run import Attempt, Run, StepRun
 from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
+
+
+class Words(NamedTuple):
+    """Whose words: an attempt's, or those that a kept result brought back."""
+
+    step: str
+    combination: int
+    number: int
+    log: str | None  # blob digest
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        return cls(attempt.step, attempt.index, attempt.number, attempt.log)
 
 
 class LogFollower:
@@ -22,18 +36,37 @@ class LogFollower:
         self._step = step
         self._read: dict[tuple[str, int, int], int] = {}  # bytes, of each attempt
 
-    def new_lines(self, attempts: list[Attempt]) -> list[view.View]:
-        """Return the lines that are new since the last call, by time."""
+    def new_lines(self, attempts: list[Attempt], steps: Iterable[StepRun] = ()) -> list[view.View]:
+        """Return the lines that are new since the last call, by time.
+
+        Of a step that a kept result served, those of the attempt that made it, behind a note.
+        """
         found = [
             line
             for attempt in attempts
             if self._step in {None, attempt.step}
-            for line in self._lines(attempt)
+            for line in self._lines(Words.of(attempt))
         ]
-        return sorted(found, key=lambda line: str(line["time"]))
+        replayed = [
+            line
+            for step in steps
+            if step.cached and self._step in {None, step.name}
+            for line in self._replayed(step)
+        ]
+        return replayed + sorted(found, key=lambda line: str(line["time"]))
 
-    def _lines(self, attempt: Attempt) -> Iterator[view.View]:
-        key = (attempt.step, attempt.index, attempt.number)
+    def _replayed(self, step: StepRun) -> Iterator[view.View]:
+        """What was replayed keeps its own times, so it stays together."""
+        attempt = Words(step.name, step.index, step.attempts + 1, step.cache.get("log"))
+        key = attempt[:3]
+        if key not in self._read:
+            self._read[key] = 0
+            told = {"time": view.time(step.finished_at), "stream": None, "line": note(step.cache)}
+            yield view.log_view(told, run=self._run, step=step.name, attempt=attempt.number)
+            yield from self._lines(attempt)
+
+    def _lines(self, attempt: Words) -> Iterator[view.View]:
+        key = attempt[:3]
         data = self._data(attempt, self._read.get(key, 0))
         whole = data.rpartition(b"\n")[0]
         if not whole:
@@ -44,7 +77,7 @@ class LogFollower:
                 json.loads(raw), run=self._run, step=attempt.step, attempt=attempt.number
             )
 
-    def _data(self, attempt: Attempt, start: int) -> bytes:
+    def _data(self, attempt: Words, start: int) -> bytes:
         """A segment is sealed by copying its bytes, so the place in it stays."""
         for path in self._places(attempt):
             try:
@@ -55,9 +88,9 @@ class LogFollower:
                 continue
         return b""
 
-    def _places(self, attempt: Attempt) -> Iterator[Path]:
-        name = f"{attempt.step}.{attempt.index}.{attempt.number}.jsonl"
-        yield self._state_dir / "logs" / attempt.run / name
+    def _places(self, attempt: Words) -> Iterator[Path]:
+        name = f"{attempt.step}.{attempt.combination}.{attempt.number}.jsonl"
+        yield self._state_dir / "logs" / self._run.id / name
         if attempt.log:
             digest = attempt.log.removeprefix("sha256:")
             yield self._state_dir / "blobs" / digest[:2] / digest[2:]
@@ -69,8 +102,10 @@ async def follow_log(
     """Yield JSON lines; with `follow` until the run is over."""
     follower = LogFollower(records.state_dir, run, step)
     while True:
-        now, attempts = await records.read(lambda r: (r.run(run.id), r.attempts(run.id)))
-        for line in follower.new_lines(attempts):
+        now, attempts, steps = await records.read(
+            lambda r: (r.run(run.id), r.attempts(run.id), r.steps(run.id))
+        )
+        for line in follower.new_lines(attempts, steps):
             yield json.dumps(line, ensure_ascii=False) + "\n"
         if not follow or now is None or now.phase.terminal:
             return

@@ -13,9 +13,10 @@ from sqlalchemy import Select, Table, select, text
 from sqlalchemy.sql import ClauseElement
 
 from controller.errors import UnreachableError
+from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
-from controller.store import rows, status_rows
+from controller.store import results, rows, status_rows
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
@@ -253,6 +254,10 @@ class Reader:
             select(c.body).where(c.blob == blob, c.version == version, c.document == document)
         )
         return str(found[0][0]) if found else None
+
+    def cache_entries(self, **wish: Any) -> list[CacheEntry]:
+        """Return kept results of steps; `wish` is what `results.entries` takes."""
+        return results.entries(self, **wish)
 
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""

@@ -4,15 +4,18 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select
 
-from controller.model.cache import CacheEntry, Scope
+from controller.model.cache import CacheEntry, Prune, Scope
 from controller.store import tables as t
-from controller.store.reader import Reader
 from controller.store.rows import Row, Values, json_text, read_map, read_time, time_text
 from controller.store.statements import Query, compiled, given
 from controller.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from controller.store.reader import Reader
 
 NEAREST = 20
 """How many of a step's newest entries are compared to find the one that is most alike."""
@@ -67,7 +70,7 @@ def read_entry(row: Row) -> CacheEntry:
 
 
 def look_up(
-    reader: Reader, scopes: Sequence[Scope], keys: Collection[str]
+    reader: "Reader", scopes: Sequence[Scope], keys: Collection[str]
 ) -> Mapping[str, CacheEntry]:
     """Return key -> its entry, of the first scope that has one; expired ones too."""
     found: dict[str, CacheEntry] = {}
@@ -80,7 +83,7 @@ def look_up(
 
 
 def newest(
-    reader: Reader, scopes: Sequence[Scope], workflow: str, steps: Collection[str]
+    reader: "Reader", scopes: Sequence[Scope], workflow: str, steps: Collection[str]
 ) -> Mapping[str, Sequence[CacheEntry]]:
     """Return step -> its newest entries in these scopes, newest first within each."""
     return {
@@ -96,7 +99,7 @@ def newest(
 
 
 def entries(
-    reader: Reader,
+    reader: "Reader",
     *,
     source: str | None = None,
     workflow: str | None = None,
@@ -124,6 +127,19 @@ def entries(
         query = query.where(or_(_C.created_at < at, and_(_C.created_at == at, _C.key < last)))
     newest_first = query.order_by(_C.created_at.desc(), _C.key.desc(), _C.source, _C.ref)
     return [read_entry(row) for row in reader.fetch(newest_first.limit(limit))]
+
+
+def prunable(reader: "Reader", wish: Prune, now: datetime) -> list[CacheEntry]:
+    """Return the entries that a prune forgets."""
+    unused_since = None if wish.unused_for is None else now - wish.unused_for
+    expired_at = None if wish.everything or unused_since else now
+    return entries(
+        reader,
+        source=wish.source,
+        workflow=wish.workflow,
+        expired_at=expired_at,
+        unused_since=unused_since,
+    )
 
 
 def _where(query: Select[Row], **equal: str | None) -> Select[Row]:
