@@ -5,7 +5,7 @@ Keys are asked for in batches, before the first attempt; steps that take no part
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from controller.clock import Clock
@@ -13,7 +13,7 @@ from controller.errors import StalledError, TransientError
 from controller.execute.house import House, LineTold
 from controller.execute.logs import parsed
 from controller.execute.ports import Blobs, Results
-from controller.execute.request import Materials
+from controller.execute.request import Materials, expressive
 from controller.manifest.template import OPENING
 from controller.model.cache import CacheEntry, CacheResult, Scope, note, origin
 from controller.model.changes import Change, PutCacheEntry, PutStep, SealLog, UseCacheEntry
@@ -22,6 +22,7 @@ from controller.model.workflow import CacheMode, Json, Service, Step
 from controller.reconcile import step_key
 
 CACHED = "Cached"  # the reason of a step that was served
+USED_EVERY = timedelta(minutes=1)  # so finely it is known when a result was used last
 WRITE_FAILED = "CacheWriteFailed"
 
 
@@ -59,6 +60,11 @@ def images_of(step: Step) -> set[str]:
     """Return the images that the step's key names, but for those named by an expression."""
     named = {step.image, *(one.image for one in step.services)} if takes_part(step) else set()
     return {image for image in named if image and OPENING not in image}
+
+
+def self_contained(step: Step) -> bool:
+    """Tell whether the step's key is the same whatever other steps come to."""
+    return not expressive(step) and not any(mount.artifact for mount in step.mounts)
 
 
 class Cached:
@@ -200,8 +206,11 @@ class Cached:
             started_at=row.started_at or now,
             finished_at=now,
         )
+        put = PutStep(step=row, at=now, message=note(row.cache))
+        if now - entry.last_used_at < USED_EVERY:
+            return row, (put,)
         used = UseCacheEntry(source=entry.source, ref=entry.ref, key=entry.key, at=now)
-        return row, (PutStep(step=row, at=now, message=note(row.cache)), used)
+        return row, (put, used)
 
     async def _replay(self, told: LineTold, entry: CacheEntry, row: StepRun) -> None:
         """Tell who watches the run live what the step said when it ran."""

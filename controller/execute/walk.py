@@ -7,7 +7,7 @@ from controller.clock import Clock
 from controller.errors import StalledError
 from controller.execute import rules
 from controller.execute.attempts import Done, Interruption, Shop, StepAttempts
-from controller.execute.cached import Asked, Cached, Place
+from controller.execute.cached import Asked, Cached, Place, self_contained
 from controller.execute.slots import Slots
 from controller.manifest.evaluate import condition
 from controller.model.changes import Change, PutStep
@@ -132,8 +132,11 @@ class Walk:
         return True
 
     async def _ask(self, cached: Cached, name: str) -> None:
-        """Ask for this step and all that are ready beside it: one look-up for many."""
+        """Ask for this step and all whose keys are known by now: one look-up for many."""
         names = [name, *(one for one in self._ready if one not in self._asked)]
+        if not self._asked:
+            known = {one for one, step in self._steps.items() if self_contained(step)}
+            names += [one for one in known.difference(names) if self._unended(one)]
         self._asked.update(names)
         self._answers |= await cached.ask((self._steps[one], self._rows[one]) for one in names)
 
