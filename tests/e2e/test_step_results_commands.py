@@ -138,6 +138,7 @@ def test_a_controller_serves_results_and_explain_names_the_file_that_changed(tmp
     controller.start()
     try:
         [first] = controller.until(lambda: ended(controller, 1), "the first run")
+        controller.until(lambda: controller.events("listening"), "the doors are open")
         (repository / "src" / "b.txt").write_text("three\n")
         commit(repository)
         second, _ = controller.until(lambda: ended(controller, 2), "the second run")

@@ -187,6 +187,8 @@ async def test_another_source_has_a_scope_of_its_own(lab, tmp_path):
 async def test_the_least_used_results_go_when_all_are_too_large(lab, keep):
     for word in ("one", "two", "three"):
         await lab.run({"steps": [{"name": "a", "script": f"echo {word}", **AUTO}]})
+    old = "UPDATE cache_entry SET last_used_at = '2001' || substr(created_at, 5)"
+    await lab.store.write(lambda tx: tx._connection.execute(old))
     await lab.run({"steps": [{"name": "a", "script": "echo one", **AUTO}]})
     sizes = [one.size for one in await lab.store.read(entries)]
     assert all(sizes)
