@@ -184,6 +184,54 @@ async def test_another_source_has_a_scope_of_its_own(lab, tmp_path):
     assert not other.steps["a"].cached
 
 
+async def test_a_source_that_may_read_another_is_served_its_results_and_keeps_its_own(
+    lab, tmp_path
+):
+    lab.engine._house = replace(
+        lab.engine._house,
+        scopes=lambda name: {"b": (("b", ""), ("test", ""))}.get(name, ((name, ""),)),
+    )
+    spec = counted(tmp_path, "a")
+    made = await lab.run(spec)
+    served = await lab.run(spec, source="b")
+    assert served.steps["a"].cache["run"] == made.run.id
+    (tmp_path / "root" / "a").write_text("new")
+    await lab.run(spec, source="b")
+    assert not (await lab.run(spec)).steps["a"].cached
+
+
+async def test_steps_whose_keys_wait_for_others_and_steps_whose_keys_do_not_mix(lab, tmp_path):
+    spec = counted(tmp_path, "a", "b")
+    spec["steps"][1]["needs"] = ["a"]
+    spec["steps"].insert(
+        1, {"name": "of-a", "script": "echo $P", "env": {"P": "${{ steps.a.phase }}"}, **AUTO}
+    )
+    await lab.run(spec)
+    story = await lab.run(spec)
+    assert {name: one.cached for name, one in story.steps.items()} == dict.fromkeys(
+        ["a", "of-a", "b"], True
+    )
+    assert story.phases["of-a"] == "Succeeded"
+
+
+async def test_a_cancelled_run_is_served_nothing_more(lab, tmp_path):
+    spec = {
+        "steps": [
+            {"name": "a", "script": "sleep 30"},
+            {"name": "b", "script": "true", "needs": ["a"], **AUTO},
+        ]
+    }
+    run = await lab.make(spec)
+    from controller import manifest
+
+    task = asyncio.create_task(lab.engine.execute(run, manifest.workflow(run.spec)))
+    await asyncio.sleep(0.3)
+    lab.engine.cancel(run.id)
+    await task
+    story = await lab.story(run.id)
+    assert story.phases == {"a": "Cancelled", "b": "Skipped"}
+
+
 async def test_the_least_used_results_go_when_all_are_too_large(lab, keep):
     for word in ("one", "two", "three"):
         await lab.run({"steps": [{"name": "a", "script": f"echo {word}", **AUTO}]})
