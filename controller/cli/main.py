@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from controller import collector
 from controller.cli.exit import Exit
 from controller.errors import RondelError
 
@@ -60,7 +61,8 @@ class Table(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
-        found = import_module(f"controller.cli.{module}")
+        with collector.off():
+            found = import_module(f"controller.cli.{module}")
         if cmd_name in GROUPS:
             return several(found, getattr(found, function), GROUPS[cmd_name])
         return one(cmd_name, getattr(found, function))

@@ -89,6 +89,13 @@ class Cached:
         self._resolve = resolve
         self._images: dict[str, str] = {}  # text -> with its digest, once in a run
 
+    async def resolve_images(self) -> None:
+        """Tags become digests once, before the first step. Raises as `Session.resolve_image`."""
+        for image in sorted(
+            {one for step in self._materials.workflow.steps for one in images_of(step)}
+        ):
+            await self.image(image)
+
     async def image(self, text: str) -> str:
         """Return the image's name with its digest. Raises as `Session.resolve_image`."""
         if text not in self._images:
@@ -124,9 +131,8 @@ class Cached:
         """
         if not takes_part(step):
             return None
-        del row  # its combination is evaluated with the step
         try:
-            parts = await self._parts(self._materials.evaluate(step))
+            parts = await self._parts(self._materials.evaluate(step, row.matrix))
         except (StalledError, TransientError, ArtifactMissing):
             return None
         result = CacheResult.FRESH if self._materials.run.fresh else CacheResult.MISS
@@ -215,10 +221,10 @@ class Cached:
     async def _replay(self, told: LineTold, entry: CacheEntry, row: StepRun) -> None:
         """Tell who watches the run live what the step said when it ran."""
         number = row.attempts + 1
-        told(row.run, row.name, number, None, note(origin(entry)))
+        told(row.run, row.label, number, None, note(origin(entry)))
         for raw in (await self._blobs.get(entry.log)).splitlines() if entry.log else ():
             line = parsed(raw.decode("utf-8", "replace"))
-            told(row.run, row.name, number, line["stream"], line["line"] or "")
+            told(row.run, row.label, number, line["stream"], line["line"] or "")
 
     def kept(self, asked: Asked, step: Step, row: StepRun, log: SealLog | None) -> PutCacheEntry:
         """Return the change that keeps the result of a step that has succeeded."""
@@ -244,6 +250,43 @@ class Cached:
                 expires_at=now + step.cache.ttl,
             )
         )
+
+
+def cached_of(
+    house: House,
+    materials: Materials,
+    *,
+    executor: str,
+    resolve: Callable[[str], Awaitable[str]],
+) -> Cached | None:
+    """Return what a run asks the ledger of results with; None when no step of it takes part."""
+    if house.results is None or not any(map(takes_part, materials.workflow.every_step)):
+        return None
+    return Cached(house.results, house, materials, executor=executor, resolve=resolve)
+
+
+class Answers:
+    """What one section's rows were answered; those whose keys are known are asked for together."""
+
+    def __init__(self, cached: Cached) -> None:
+        self._cached = cached
+        self._asked: set[Place] = set()
+        self._answers: dict[Place, Asked] = {}
+        self.serve = cached.serve
+
+    async def of(
+        self, step: Step, row: StepRun, known: Callable[[], Iterable[tuple[Step, StepRun]]]
+    ) -> Asked | None:
+        """Return the answer for a row; `known` gives others that can be asked for beside it."""
+        if not takes_part(step):
+            return None
+        if place(row) not in self._asked:
+            asking = {place(other): (one, other) for one, other in known()}
+            asking[place(row)] = (step, row)
+            new = {at: both for at, both in asking.items() if at not in self._asked}
+            self._asked.update(new)
+            self._answers |= await self._cached.ask(new.values())
+        return self._answers.pop(place(row), None)
 
 
 class ArtifactMissing(Exception):  # noqa: N818 - not an error: the attempt will say so

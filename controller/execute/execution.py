@@ -9,16 +9,17 @@ from datetime import datetime, timedelta
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
-from controller.execute.cached import Cached, images_of, takes_part
+from controller.execute.cached import cached_of
 from controller.execute.house import House
 from controller.execute.logs import LogSegment, segment_path
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
 from controller.execute.request import Materials
+from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger, Sealing
 from controller.execute.scrub import Scrubber
-from controller.execute.sections import hook_for, hooks_of, rows_of, sections
+from controller.execute.sections import hook_for, hooks_of
 from controller.execute.sessions import Sessions
 from controller.execute.walk import Walk
 from controller.manifest.evaluate import condition
@@ -40,32 +41,22 @@ class Execution:
         self._workflow = workflow
         self._executor = executor
         self._folder = house.state_dir / "work" / run.id
-        self._rows = rows_of(run.id, workflow)
-        self._steps = {step.name: step for _, step in sections(workflow)}
+        self._rows = Rows.of_workflow(run.id, workflow)
+        self._steps = {step.name: step for step in workflow.every_step}
         self._ended: Verdict | None = None  # what ended the run from outside
         self._now = False  # cancelled without hooks and finally
         self._walk: Walk | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._sessions = Sessions(executor, run, workflow)
         self._scrubber = Scrubber(())
-        self._started = False
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
             run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
         )
 
-        self._cached = self._new_cached()
-
-    def _new_cached(self) -> Cached | None:
-        if self._house.results is None or not any(map(takes_part, self._steps.values())):
-            return None
-        return Cached(
-            self._house.results,
-            self._house,
-            self._materials,
-            executor=self._executor.name,
-            resolve=self._resolve_image,
+        self._cached = cached_of(
+            house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image
         )
 
     # From outside.
@@ -153,22 +144,8 @@ class Execution:
             self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
             await self._sessions.begin()
         if self._cached is not None:
-            await self._resolve_images(self._cached)
+            await self._cached.resolve_images()
         await self._materialise()
-
-    async def _resolve_images(self, cached: Cached) -> None:
-        """Tags become digests once, before the first step: keys need them."""
-        named = {image for step in self._workflow.steps for image in images_of(step)}
-        for image in sorted(named):
-            await cached.image(image)
-
-    async def _resolve_image(self, image: str) -> str:
-        session = await self._sessions.current()
-        try:
-            return await session.resolve_image(image)
-        except TransientError:
-            await self._sessions.drop(session)  # it may be lost; the next try opens another
-            raise
 
     async def _materialise(self) -> None:
         digests, places = await materialise(self._house, self.run, self._workflow, self._folder)
@@ -185,7 +162,6 @@ class Execution:
         self._materials.begin()
 
     def _start(self) -> None:
-        self._started = True
         self._ledger.defer(
             StartRun(
                 run=self.run.id,
@@ -194,7 +170,7 @@ class Execution:
                 revision=self.run.revision,
                 inputs=self.run.inputs,
                 versions=self._sessions.versions,
-                steps=tuple(self._rows.values()),
+                steps=tuple(self._rows),
             )
         )
 
@@ -281,21 +257,21 @@ class Execution:
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
-        return [(self._steps[name], row) for name, row in self._rows.items() if row.phase.terminal]
+        return [(self._steps[row.name], row) for row in self._rows if row.phase.terminal]
 
     # Logs.
 
-    def _segment(self, step: str, number: int) -> LogSegment:
+    def _segment(self, attempt: Attempt, label: str) -> LogSegment:
         told = self._house.on_line
-        run = self.run.id
+        run, step, index, number = attempt.run, attempt.step, attempt.index, attempt.number
         return LogSegment(
-            segment_path(self._house.state_dir, run, step, 0, number),
+            segment_path(self._house.state_dir, run, step, index, number),
             scrubber=self._scrubber,
             clock=self._house.clock,
             max_size=self._house.log_max_size,
             on_line=None
             if told is None
-            else lambda stream, text, _: told(run, step, number, stream, text),
+            else lambda stream, text, _: told(run, label, number, stream, text),
         )
 
     def _seal(self, segment: LogSegment, attempt: Attempt) -> Sealing | None:
@@ -307,7 +283,7 @@ class Execution:
         await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
         now = self._house.clock.now()
-        never = () if self._started else self._rows.values()  # it ended before its first step
+        never = [row for row in self._rows if not row.phase.terminal]  # nothing runs any more
         await self._ledger.record(
             *(PutStep(step=never_started(row, now), at=now) for row in never),
             FinishRun(
@@ -344,17 +320,16 @@ class Execution:
         `rows` are the run's steps with everything that ran settled already.
         """
         self._ended = verdict
-        self._started = True
         self._materials.begin()
-        for row in rows:
-            self._rows[row.name] = row
-            if row.phase.terminal:
-                self._materials.note(row)
+        self._rows.restore(rows)
+        for step in self._workflow.every_step:
+            if self._rows.ended(step.name):
+                self._materials.note(step, self._rows.of(step.name))
         never = self._new_walk(self._workflow.steps)
         never.interrupt(Phase.SKIPPED, rules.RUN_ENDED)
         await never.run()
         try:
-            if any(not row.phase.terminal for row in self._rows.values()):
+            if any(not row.phase.terminal for row in self._rows):
                 await self._prepare()
             # What was lost counts as a failure to the hooks: `onFailure` runs.
             await self.after(verdict)

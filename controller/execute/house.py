@@ -11,7 +11,7 @@ from controller.model.cache import Scope
 from controller.model.settings import InfrastructureRetry
 
 LineTold = Callable[[str, str, int, str | None, str], None]
-"""Told of each log line: run, step, attempt, stream, text."""
+"""Told of each log line: run, step (with its combination in brackets), attempt, stream, text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,7 +131,8 @@ def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
     known = {written(raw["name"]): raw["name"] for raw in raws}
     full = (with_defaults(raw, spec.get("defaults", {})) for raw in raws)
     return tuple(
-        step(raw, all_needs(raw, known, texts(raw) if expressions else ())) for raw in full
+        step(raw, all_needs(raw, known, texts(raw) if expressions else ()), expressive=expressions)
+        for raw in full
     )
 
 
@@ -155,7 +156,7 @@ def merged(below: Raw, above: Raw) -> dict[str, Any]:
     return both
 
 
-def step(raw: Raw, needs: tuple[str, ...]) -> Step:
+def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
     return Step(
         name=raw["name"],
         image=raw.get("image"),
@@ -163,6 +164,7 @@ def step(raw: Raw, needs: tuple[str, ...]) -> Step:
         args=tuple(raw["args"]) if "args" in raw else None,
         agent=raw.get("agent"),
         inputs=raw.get("inputs"),
+        inputs_schema=raw.get("inputsSchema"),
         shell=tuple(raw.get("shell", ("sh", "-eu", "-c"))),
         env=raw.get("env", {}),
         workdir=raw.get("workdir"),
@@ -177,6 +179,7 @@ def step(raw: Raw, needs: tuple[str, ...]) -> Step:
         continue_on_error=_forgiven(raw.get("continueOnError", False)),
         success_exit_codes=_successes(raw.get("successExitCodes", ())),
         cache=cache(raw.get("cache", {})),
+        expressive=expressive,
     )
 
 

@@ -15,18 +15,21 @@ _SHOWN = 12  # names of a cycle
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
-def check(spec: dict[str, Any], texts: Texts) -> Iterator[Finding]:
+def check(
+    spec: dict[str, Any], texts: Texts, open_steps: frozenset[str] = frozenset()
+) -> Iterator[Finding]:
     """Yield needs and mounts of unknown things, and one cycle of each section.
 
     Args:
         spec: the raw spec.
         texts: its strings that hold expressions, with their paths.
+        open_steps: steps that may leave artifacts nobody here knows of.
     """
     for section in SECTIONS:
         if section in spec:
             yield from _unknown_needs(spec, section)
             yield from _cycle(spec, section, texts)
-    yield from _mounts(spec)
+    yield from _mounts(spec, open_steps)
 
 
 def _unknown_needs(spec: dict[str, Any], section: str) -> Iterator[Finding]:
@@ -112,7 +115,7 @@ def _all_backward(needs: dict[str, tuple[str, ...]]) -> bool:
     return True
 
 
-def _mounts(spec: dict[str, Any]) -> Iterator[Finding]:
+def _mounts(spec: dict[str, Any], open_steps: frozenset[str]) -> Iterator[Finding]:
     inputs = {name for _, name, _ in raw.named(spec, "inputs")}
     for index, mount in raw.entries(raw.mapping(spec, "defaults"), "mounts"):
         path: Path = ("spec", "defaults", "mounts", index)
@@ -122,16 +125,18 @@ def _mounts(spec: dict[str, Any]) -> Iterator[Finding]:
         yield from _input(mount, inputs, path)
     for section in SECTIONS:
         if section in spec:
-            yield from _section_mounts(spec, section, inputs)
+            yield from _section_mounts(spec, section, inputs, open_steps)
 
 
-def _section_mounts(spec: dict[str, Any], section: str, inputs: set[str]) -> Iterator[Finding]:
+def _section_mounts(
+    spec: dict[str, Any], section: str, inputs: set[str], open_steps: frozenset[str]
+) -> Iterator[Finding]:
     made: set[str] | None = None  # only sections that mount an artifact list what there is
     for number, step in raw.entries(spec, section):
         for index, mount in raw.entries(step, "mounts"):
             where = (*raw.step_path(section, number), "mounts", index)
             yield from _input(mount, inputs, where)
-            if "artifact" in mount:
+            if "artifact" in mount and str(mount["artifact"]).partition(".")[0] not in open_steps:
                 made = set(artifacts(spec, section)) if made is None else made
                 yield from _artifact(mount["artifact"], made, where)
 

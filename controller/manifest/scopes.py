@@ -12,6 +12,7 @@ from controller.manifest.template import (
     Piece,
     TemplateError,
     names,
+    references,
     split,
     written,
 )
@@ -110,24 +111,49 @@ def _output_type(output: Any) -> str:
     return type_ if type_ in _PARAM_TYPES and not nullable else "dyn"
 
 
-def check(spec: dict[str, Any], texts: Iterable[tuple[Path, str]]) -> Iterator[Finding]:
+def check(
+    spec: dict[str, Any],
+    texts: Iterable[tuple[Path, str]],
+    open_steps: frozenset[str] = frozenset(),
+) -> Iterator[Finding]:
     """Yield what is wrong with the expressions of a spec.
 
     Args:
         spec: the raw spec.
         texts: its strings that hold expressions, with their paths.
+        open_steps: steps that may have outputs nobody here knows of.
     """
     world = World(spec)
+    hidden = frozenset(map(written, open_steps))
     for path, text in texts:
         types = world.at(path)
         where = ("spec", *path)
         if types is not None:
+            types = _opened(types, text, hidden) if hidden else types
             yield from _text(text, where, types, world)
         elif path[-1] == "script":
             remedy = "pass the value by env and read it as a variable"
             yield Finding(where, "expressions are not read in a script", remedy)
         elif not _FREE_TEXT & set(map(str, path)):
             yield Finding(where, "expressions are not read here", _elsewhere(path))
+
+
+def _opened(types: Types, text: str, hidden: frozenset[str]) -> Types:
+    """Return the types with what the text reads of open steps that are seen from there."""
+    try:
+        used = references(text)
+    except TemplateError:
+        return types  # a fault of its own
+    more = {
+        name: "dyn"
+        for name in used
+        if name[0] == "steps"
+        and name[1:2]
+        and name[1] in hidden
+        and name[2:3] in {("outputs",), ("artifacts",)}
+        and ("steps", name[1], "phase") in types
+    }
+    return types | more
 
 
 def _elsewhere(path: Path) -> str:

@@ -9,8 +9,6 @@ from controller.manifest.names import nearest
 from controller.manifest.template import OPENING
 from controller.model.workflow import Json
 
-ONLY_AN_AGENT = "only an agent has `inputs`"
-
 
 def _integer(value: Json) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
@@ -118,7 +116,7 @@ def _steps(spec: dict[str, Any]) -> Iterator[Finding]:
         path = raw.step_path(section, index)
         if "inputs" in step and "agent" not in step:
             remedy = "pass values by env, or mount an input"
-            yield Finding((*path, "inputs"), ONLY_AN_AGENT, remedy, True)  # noqa: FBT003 - a record
+            yield Finding((*path, "inputs"), "only an agent has `inputs`", remedy, True)  # noqa: FBT003 - a record
         for name, output in raw.mapping(step, "outputs").items():
             if isinstance(output, dict) and output.get("default") is not None:
                 yield from _type(output, output["default"], (*path, "outputs", name, "default"))

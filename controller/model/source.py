@@ -25,6 +25,7 @@ class Fault:
     pointer: str = ""  # JSON pointer to the field, "" for the document
     problem: str
     remedy: str = ""
+    reason: str = "InvalidManifest"  # of the condition it makes
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -57,13 +58,14 @@ class Declaration:
     name: str
     file: str  # relative to the source's root
     document: int  # which document of the file, from 0
-    blob: str  # Git's id of the file's content
+    blob: str  # Git's id of the file's content; behind a "+" what it was read with, if anything
     spec_digest: str
     suspended: bool = False  # spec.suspend
     schedules: tuple[Schedule, ...] = ()
     on_change: OnChange | None = None
     inputs: tuple[Input, ...] = ()
     secrets: tuple[str, ...] = ()  # every secret's name that the manifest uses
+    agents: tuple[str, ...] = ()  # every agent's name that its steps use
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
     priority: int = 0
     starting_deadline: timedelta | None = None
@@ -79,8 +81,8 @@ class Declaration:
 class ParsedDocument:
     """One manifest of a file: its declaration and, as canonical JSON, what a run is pinned to.
 
-    `body` is `{"metadata": {...}, "spec": {...}}` of one valid Workflow; faulty documents have
-    `faults` and no declaration. `name` is "" when it can't be read.
+    `body` is `{"metadata": {...}, "spec": {...}}` of one valid document; only a Workflow has a
+    declaration. Faulty documents have `faults` and neither. `name` is "" when it can't be read.
     """
 
     kind: str

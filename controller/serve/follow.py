@@ -2,16 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from controller.model import view
 from controller.model.cache import note
 from controller.model.run import Attempt, Run, StepRun
+from controller.model.workflow import Json
 from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
+Matrices = Mapping[tuple[str, int], Mapping[str, Json]]
+"""The values of a run's combinations, by step and index."""
 
 
 class Words(NamedTuple):
@@ -36,7 +39,9 @@ class LogFollower:
         self._step = step
         self._read: dict[tuple[str, int, int], int] = {}  # bytes, of each attempt
 
-    def new_lines(self, attempts: list[Attempt], steps: Iterable[StepRun] = ()) -> list[view.View]:
+    def new_lines(
+        self, attempts: list[Attempt], matrices: Matrices, served: Iterable[StepRun] = ()
+    ) -> list[view.View]:
         """Return the lines that are new since the last call, by time.
 
         Of a step that a kept result served, those of the attempt that made it, behind a note.
@@ -45,27 +50,28 @@ class LogFollower:
             line
             for attempt in attempts
             if self._step in {None, attempt.step}
-            for line in self._lines(Words.of(attempt))
+            for line in self._lines(Words.of(attempt), matrices.get((attempt.step, attempt.index)))
         ]
         replayed = [
             line
-            for step in steps
-            if step.cached and self._step in {None, step.name}
+            for step in served
+            if self._step in {None, step.name}
             for line in self._replayed(step)
         ]
         return replayed + sorted(found, key=lambda line: str(line["time"]))
 
     def _replayed(self, step: StepRun) -> Iterator[view.View]:
         """What was replayed keeps its own times, so it stays together."""
-        attempt = Words(step.name, step.index, step.attempts + 1, step.cache.get("log"))
-        key = attempt[:3]
-        if key not in self._read:
-            self._read[key] = 0
+        words = Words(step.name, step.index, step.attempts + 1, step.cache.get("log"))
+        if words[:3] not in self._read:
+            self._read[words[:3]] = 0
             told = {"time": view.time(step.finished_at), "stream": None, "line": note(step.cache)}
-            yield view.log_view(told, run=self._run, step=step.name, attempt=attempt.number)
-            yield from self._lines(attempt)
+            yield view.log_view(
+                told, run=self._run, step=step.name, attempt=words.number, matrix=step.matrix
+            )
+            yield from self._lines(words, step.matrix)
 
-    def _lines(self, attempt: Words) -> Iterator[view.View]:
+    def _lines(self, attempt: Words, matrix: Json) -> Iterator[view.View]:
         key = attempt[:3]
         data = self._data(attempt, self._read.get(key, 0))
         whole = data.rpartition(b"\n")[0]
@@ -74,7 +80,11 @@ class LogFollower:
         self._read[key] = self._read.get(key, 0) + len(whole) + 1
         for raw in whole.split(b"\n"):
             yield view.log_view(
-                json.loads(raw), run=self._run, step=attempt.step, attempt=attempt.number
+                json.loads(raw),
+                run=self._run,
+                step=attempt.step,
+                attempt=attempt.number,
+                matrix=matrix,
             )
 
     def _data(self, attempt: Words, start: int) -> bytes:
@@ -102,10 +112,10 @@ async def follow_log(
     """Yield JSON lines; with `follow` until the run is over."""
     follower = LogFollower(records.state_dir, run, step)
     while True:
-        now, attempts, steps = await records.read(
-            lambda r: (r.run(run.id), r.attempts(run.id), r.steps(run.id))
+        now, attempts, matrices, served = await records.read(
+            lambda r: (r.run(run.id), r.attempts(run.id), r.matrices(run.id), r.served(run.id))
         )
-        for line in follower.new_lines(attempts, steps):
+        for line in follower.new_lines(attempts, matrices, served):
             yield json.dumps(line, ensure_ascii=False) + "\n"
         if not follow or now is None or now.phase.terminal:
             return

@@ -1,5 +1,6 @@
 """What the store knows, for those who only look: commands without a daemon, the API, the loop."""
 
+import json
 import sqlite3
 import threading
 from collections import defaultdict
@@ -16,6 +17,7 @@ from controller.errors import UnreachableError
 from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.workflow import Json
 from controller.store import results, rows, status_rows
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
@@ -162,12 +164,24 @@ class Reader:
         query = select(t.step_run).where(s.run == run_id).order_by(s.position, s.name, s.index)
         return [rows.read_step(row) for row in self.fetch(query)]
 
+    def served(self, run_id: str) -> list[StepRun]:
+        """Return the run's steps that kept results served."""
+        s = t.step_run.c
+        query = select(t.step_run).where(s.run == run_id, s.cached == 1)
+        return [rows.read_step(row) for row in self.fetch(query.order_by(s.position, s.index))]
+
     def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]:
         """Return the attempts of a run, or of one step, by step, index and number."""
         query = _where(select(t.attempt), t.attempt, run=run_id, step=step)
         a = t.attempt.c
         found = self.fetch(query.order_by(a.step, a.index, a.number))
         return [rows.read_attempt(row) for row in found]
+
+    def matrices(self, run_id: str) -> dict[tuple[str, int], Mapping[str, Json]]:
+        """Return (step, index) -> values, of the combinations of the run's matrix steps."""
+        s = t.step_run.c
+        query = select(s.name, s.index, s.matrix).where(s.run == run_id, s.matrix.is_not(None))
+        return {(name, index): json.loads(text) for name, index, text in self.fetch(query)}
 
     def events(
         self,

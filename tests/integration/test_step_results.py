@@ -7,6 +7,15 @@ from datetime import timedelta
 import pytest
 
 from controller.model.run import Phase
+from controller.model.workflow import (
+    Artifact,
+    CacheMode,
+    CachePolicy,
+    Matrix,
+    Mount,
+    Step,
+    Workflow,
+)
 from controller.store.results import entries
 
 AUTO = {"cache": {"mode": "Auto"}}
@@ -305,3 +314,35 @@ def keep():
     from controller.store.retention import Keep
 
     return Keep(ttl=timedelta(days=9))
+
+
+async def test_each_combination_of_a_matrix_has_a_result_of_its_own(lab, tmp_path):
+    (tmp_path / "ran").mkdir()
+    auto = CachePolicy(mode=CacheMode.AUTO)
+    join = Step(
+        name="join",
+        script=f"cat all/*; touch {tmp_path}/ran/join.x",
+        mounts=(Mount(artifact="each.f", path="all"),),
+        needs=("each",),
+        cache=auto,
+    )
+
+    async def ran_with(*letters):
+        each = Step(
+            name="each",
+            script=f"touch {tmp_path}/ran/$L.x; echo $L > f",
+            env={"L": "${{ matrix.l }}"},
+            matrix=Matrix(axes={"l": list(letters)}),
+            artifacts=(Artifact(name="f", path="f"),),
+            cache=auto,
+        )
+        run = await lab.make({"steps": [{"name": "unused", "script": "true"}]})
+        await lab.engine.execute(run, Workflow(name="w", steps=(each, join)))
+        assert (await lab.story(run.id)).run.phase is Phase.SUCCEEDED
+        return ran(tmp_path)
+
+    assert await ran_with("a", "b") == ["a", "b", "join"]
+    assert await ran_with("a", "b") == []
+    assert await ran_with("b", "c", "a") == ["c", "join"]
+    assert await ran_with("b", "a") == ["join"]
+    assert await ran_with("a", "b") == []

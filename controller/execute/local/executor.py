@@ -106,6 +106,7 @@ class LocalSession:
         self._keeper = keeper
         self._path = path
         self._user = user
+        self._spare: list[Path] = []  # places of attempts that left nothing
         self._clearing: set[asyncio.Task[None]] = set()
 
     async def resolve_image(self, image: str) -> str:
@@ -116,9 +117,9 @@ class LocalSession:
         workspace = Workspace(self._folder / place, self._user)
         try:
             if request.mounts:
-                await asyncio.to_thread(workspace.prepare, request)
+                await asyncio.to_thread(workspace.prepare, request, self._take_spare())
             else:
-                workspace.prepare(request)
+                workspace.prepare(request, self._take_spare())
             code = await self._run(request, workspace, output)
             return Outcome(exit_code=code, collected=workspace.collect(request))
         finally:
@@ -162,8 +163,14 @@ class LocalSession:
             await stream.drained(DRAIN_SECONDS)
         return code
 
+    def _take_spare(self) -> Path | None:
+        return self._spare.pop() if self._spare else None
+
     def _clear(self, workspace: Workspace) -> None:
-        """Remove the workspace while the next step runs."""
+        """Remove the workspace while the next step runs; one that is as new serves that step."""
+        if workspace.is_as_new():
+            self._spare.append(workspace.folder)
+            return
         task = asyncio.create_task(asyncio.to_thread(workspace.remove))
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +11,24 @@ from controller.errors import StalledError
 from controller.execute.ports import AttemptRequest, Placement
 
 NULL_MODE = 0o700
+EMPTY_FOLDER = stat.S_IFDIR | NULL_MODE
+FOLDERS = ("workspace", "home", "tmp")
 
 
 class Workspace:
     """A folder of one attempt; nothing in it outlives the attempt but what is collected."""
 
     def __init__(self, folder: Path, user: tuple[int, int] | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._user = user
         self.root = folder / "workspace"
 
-    def prepare(self, request: AttemptRequest) -> None:
-        """Make the folders, copy the mounts in, write file secrets and inputs."""
-        for name in ("", "workspace", "home", "tmp"):
-            os.mkdir(self._folder / name, NULL_MODE)  # noqa: PTH102 - four of them on a hot path
+    def prepare(self, request: AttemptRequest, spare: Path | None = None) -> None:
+        """Make the folders, copy the mounts in, write file secrets and inputs.
+
+        `spare` is the place of an attempt that left nothing: it becomes this one's.
+        """
+        self._make(spare)
         for mount in request.mounts:
             self._place(mount)
         for secret in request.secrets:
@@ -36,9 +41,16 @@ class Workspace:
         if self._user is not None:
             self._give_away(self._user)
 
+    def _make(self, spare: Path | None) -> None:
+        if spare is not None:
+            os.rename(spare, self.folder)  # noqa: PTH104 - on a hot path
+            return
+        for name in ("", *FOLDERS):
+            os.mkdir(self.folder / name, NULL_MODE)  # noqa: PTH102 - four of them on a hot path
+
     @property
     def _inputs(self) -> Path:
-        return self._folder / "inputs.json"
+        return self.folder / "inputs.json"
 
     def workdir(self, request: AttemptRequest) -> Path:
         return self._inside(request.workdir)
@@ -47,8 +59,8 @@ class Workspace:
         """Return all that the step sees: nothing of the daemon's own but PATH."""
         env = {
             "PATH": path,
-            "HOME": str(self._folder / "home"),
-            "TMPDIR": str(self._folder / "tmp"),
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
             **request.env,
             **{secret.name: secret.value for secret in request.secrets if secret.name},
@@ -99,14 +111,29 @@ class Workspace:
 
     def _give_away(self, user: tuple[int, int]) -> None:
         """Everything belongs to the step's user; the way to it may be passed, not read."""
-        for above in (self._folder.parent.parent, self._folder.parent):
+        for above in (self.folder.parent.parent, self.folder.parent):
             above.chmod(0o711)
-        for folder, _, files in os.walk(self._folder):
+        for folder, _, files in os.walk(self.folder):
             for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118
                 os.chown(path, *user, follow_symlinks=False)
 
+    def is_as_new(self) -> bool:
+        """Tell whether the attempt left nothing: its folders are there, empty, and still ours."""
+        if self._user is not None:
+            return False
+        place = str(self.folder)
+        inner = [f"{place}/{name}" for name in FOLDERS]
+        try:
+            return (
+                set(os.listdir(place)) == set(FOLDERS)  # noqa: PTH208 - names
+                and not any(os.listdir(one) for one in inner)  # noqa: PTH208 - names
+                and all(os.lstat(one).st_mode == EMPTY_FOLDER for one in (place, *inner))
+            )
+        except OSError:  # what can't be looked at any more is not as it was
+            return False
+
     def remove(self) -> None:
-        shutil.rmtree(self._folder, onerror=forced)
+        shutil.rmtree(self.folder, onerror=forced)
 
 
 def link(found: Path, target: Path) -> Path:
