@@ -18,12 +18,14 @@ from controller.clock import Clock, SystemClock
 from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, RondelError, UsageError
 from controller.loading import Loading
+from controller.model.cache import CacheEntry, Prune
 from controller.model.changes import CreateRun, FinishRun
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
 from controller.observations import Key, Observations
+from controller.pruning import prune
 from controller.reconcile.runs import interrupted_rerun, manual_run
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
@@ -289,6 +291,7 @@ class Daemon:
             successful=self.settings.history_successful,
             failed=self.settings.history_failed,
             ttl=self.settings.history_ttl,
+            results_size=self.settings.dagger.cache_max_size,
         )
         try:
             dropped = await self.store.housekeep(keep)
@@ -379,6 +382,10 @@ class Daemon:
             )
         self._enqueue([(run.source, run.workflow)])
         return True
+
+    async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
+        """Forget kept results of steps; return them."""
+        return await prune(self.store, self._recorder, wish, self.clock.now())
 
     def reconcile(self, source: str) -> None:
         """Have a source looked at now. Raises UsageError when there is none of that name."""

@@ -102,6 +102,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         max_steps=20,
         log_max_size=64 << 20,
         infrastructure_retry=QUICK,
+        results=store,
         on_line=lambda _, step, __, ___, text: made[0].lines.append((step, text)),
     )
     made.append(Lab(store, engine, clock))

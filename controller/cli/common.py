@@ -133,6 +133,16 @@ def brief(span: timedelta) -> str:
     return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"  # noqa: PLR2004 - two digits
 
 
+def size_text(size: int) -> str:
+    """Return bytes in their largest unit: `512B`, `3.4Ki`, `120Mi`."""
+    amount, unit = float(size), "B"
+    for larger in ("Ki", "Mi", "Gi", "Ti"):
+        if amount < 1024:  # noqa: PLR2004 - the step between units
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f}{unit}" if unit == "B" or amount >= 10 else f"{amount:.1f}{unit}"  # noqa: PLR2004 - two digits
+
+
 def took(start: datetime | None, end: datetime | None, now: datetime) -> str:
     return "-" if start is None else brief((end or now) - start)
 

@@ -1,7 +1,7 @@
 """The run engine: executes claimed runs, cancels them, settles those that were lost."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +11,22 @@ from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
 from controller.execute.logs import mend, segment_path
-from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets
+from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Results, Secrets
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
+from controller.model.cache import Scope
 from controller.model.changes import Change, FinishAttempt, FinishRun, PutStep
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Workflow
 
 CONTROLLER_LOST = "ControllerLost"
+
+
+def own_scope(source: str) -> Sequence[Scope]:
+    """Return the scope of a source that has no ref: a Directory, or `exec`."""
+    return ((source, ""),)
 
 
 class RunEngine:
@@ -40,6 +46,8 @@ class RunEngine:
         log_max_size: int,
         infrastructure_retry: InfrastructureRetry,
         on_line: LineTold | None = None,
+        results: Results | None = None,
+        scopes: Callable[[str], Sequence[Scope]] = own_scope,
     ) -> None:
         self._house = House(
             ledger=ledger,
@@ -52,6 +60,8 @@ class RunEngine:
             log_max_size=log_max_size,
             infrastructure=infrastructure_retry,
             on_line=on_line,
+            results=results,
+            scopes=scopes,
         )
         self._executors = executors
         self._executions: dict[str, Execution] = {}

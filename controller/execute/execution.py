@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
+from controller.execute.cached import cached_of
 from controller.execute.house import House
 from controller.execute.logs import LogSegment, segment_path
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
-from controller.execute.request import Materials
+from controller.execute.request import Materials, cache_scope
 from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
-from controller.execute.run_ledger import RunLedger
+from controller.execute.run_ledger import RunLedger, Sealing
 from controller.execute.scrub import Scrubber
 from controller.execute.sections import hook_for, hooks_of
 from controller.execute.sessions import Sessions
@@ -51,7 +52,15 @@ class Execution:
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
-            run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
+            run=run,
+            workflow=workflow,
+            folder=self._folder,
+            blobs=house.blobs,
+            secrets={},
+            cache_scope=cache_scope(*house.scopes(run.source)[0]),
+        )
+        self._cached = cached_of(
+            house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image
         )
 
     # From outside.
@@ -138,6 +147,8 @@ class Execution:
             self._materials.secrets = await self._house.secrets.resolve(self.run.source, names)
             self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
             await self._sessions.begin()
+        if self._cached is not None:
+            await self._cached.resolve_images()
         await self._materialise()
 
     async def _materialise(self) -> None:
@@ -246,6 +257,7 @@ class Execution:
             segment=self._segment,
             seal=self._seal,
             scrub=self._scrub,
+            cached=self._cached,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
@@ -266,8 +278,8 @@ class Execution:
             else lambda stream, text, _: told(run, label, number, stream, text),
         )
 
-    def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
-        self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
+    def _seal(self, segment: LogSegment, attempt: Attempt) -> Sealing | None:
+        return self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
 
     # The end.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
+from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
@@ -147,6 +148,36 @@ class RecordEvent:
     event: Event
 
 
+CacheKey: TypeAlias = tuple[str, str, str]
+"""An entry's identity: source, ref, key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutCacheEntry:
+    """Keep a step's result; one of the same identity is replaced."""
+
+    entry: CacheEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCacheEntry:
+    """A result served a step: it is used last `at`. Written without an event of its own."""
+
+    source: str
+    ref: str
+    key: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCacheEntries:
+    """Forget results; the event says how many and why. Not applied when none was there."""
+
+    keys: tuple[CacheKey, ...]
+    reason: str  # PascalCase: Removed, Pruned, Damaged
+    at: datetime
+
+
 Change: TypeAlias = (
     CreateRun
     | AnswerSchedule
@@ -163,4 +194,7 @@ Change: TypeAlias = (
     | PutStep
     | FinishRun
     | RecordEvent
+    | PutCacheEntry
+    | UseCacheEntry
+    | DropCacheEntries
 )

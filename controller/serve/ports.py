@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from controller.model.cache import CacheEntry, Prune
 from controller.model.run import Run
 from controller.model.workflow import Json
 
@@ -36,6 +37,10 @@ class Controller(Protocol):
 
     async def cancel(self, run_id: str, *, now: bool = False) -> bool:
         """Cancel a run; false when it is over."""
+        ...
+
+    async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
+        """Forget kept results of steps; return them."""
         ...
 
     def reconcile(self, source: str) -> None:

@@ -8,6 +8,7 @@ from controller.model import changes as c
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
 from controller.store.blobs import Note
+from controller.store.results import entry_values
 from controller.store.rows import (
     attempt_values,
     clean,
@@ -217,7 +218,32 @@ def _step_data(step: StepRun) -> dict[str, Json]:
         "exitCode": step.exit_code,
         "attempts": step.attempts,
         "cached": step.cached,
+        **({"cache": step.cache["result"]} if step.cache else {}),
     }
+
+
+def _put_cache_entry(tx: Transaction, change: c.PutCacheEntry) -> bool:
+    """No event: the step's end tells of it. Its size is that of the row and of its blobs."""
+    values = entry_values(change.entry)
+    blobs = {*change.entry.artifacts.values(), *filter(None, (change.entry.log,))}
+    texts = values["parts"], values["outputs"]
+    size = sum(map(len, texts)) + sum(map(tx.blob_size, blobs))
+    return tx.change(tx.say.put_cache_entry, {**values, "size": size})
+
+
+def _use_cache_entry(tx: Transaction, change: c.UseCacheEntry) -> bool:
+    key = {"k_key": change.key, "k_source": change.source, "k_ref": change.ref}
+    return tx.change(tx.say.use_cache_entry, {**key, "at": time_text(change.at)})
+
+
+def _drop_cache_entries(tx: Transaction, change: c.DropCacheEntries) -> bool:
+    keys = [{"k_key": key, "k_source": source, "k_ref": ref} for source, ref, key in change.keys]
+    dropped = tx.change_many(tx.say.drop_cache_entry, keys) if keys else 0
+    if not dropped:
+        return False
+    data: dict[str, Json] = {"entries": dropped, "reason": change.reason}
+    tx.tell(Event(at=change.at, reason="CacheEntriesDropped", data=data))
+    return True
 
 
 def _put_workflow(tx: Transaction, change: c.PutWorkflow) -> bool:
@@ -297,4 +323,7 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.AnswerSchedule: _answer_schedule,
     c.ForgetSchedule: _forget_schedule,
     c.RecordEvent: _record_event,
+    c.PutCacheEntry: _put_cache_entry,
+    c.UseCacheEntry: _use_cache_entry,
+    c.DropCacheEntries: _drop_cache_entries,
 }

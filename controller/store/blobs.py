@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -84,6 +84,14 @@ class BlobStore:
             FileExistsError: `target` exists.
         """
         await asyncio.to_thread(self.write_to, digest, target)
+
+    async def verify(self, digests: Collection[str]) -> None:
+        """Read each blob through, files inside folders too, and compare it with its name.
+
+        Raises:
+            StalledError: BlobMissing; BlobDamaged, and the file is set aside.
+        """
+        await asyncio.to_thread(self._verify, digests)
 
     def noted(self, digest: str) -> Note | None:
         """Return kind and size of a blob that was put of late by this process."""
@@ -187,6 +195,20 @@ class BlobStore:
             return False
         aside.unlink()
         return True
+
+    def _verify(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            for name in (digest, *self.parts(digest)):
+                path = self.path(name)
+                try:
+                    with path.open("rb") as handle:
+                        found = hashlib.file_digest(handle, "sha256").hexdigest()
+                except FileNotFoundError as error:
+                    raise _missing(name) from error
+                except OSError as error:
+                    raise explain_os(error, path) from error
+                if found != path.parent.name + path.name:
+                    raise self._damaged(name)
 
     def _keep(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()

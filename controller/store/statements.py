@@ -237,6 +237,24 @@ class Statements:
         return self._insert_new(t.blob)
 
     @cached_property
+    def put_cache_entry(self) -> Query:
+        return self._replace(t.cache_entry)
+
+    @cached_property
+    def use_cache_entry(self) -> Query:
+        c = t.cache_entry.c
+        return self._query(
+            update(t.cache_entry)
+            .where(_is_given(c.key, c.source, c.ref), c.last_used_at < given("at"))
+            .values(last_used_at=given("at"))
+        )
+
+    @cached_property
+    def drop_cache_entry(self) -> Query:
+        c = t.cache_entry.c
+        return self._query(delete(t.cache_entry).where(_is_given(c.key, c.source, c.ref)))
+
+    @cached_property
     def put_workflow(self) -> Query:
         return self._replace(
             t.workflow, "last_run", "last_phase", "last_success_at", "last_failure_at"

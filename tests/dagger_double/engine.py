@@ -40,11 +40,15 @@ def as_key(value: Any) -> Any:
     return value
 
 
+ZERO = f"sha256:{'0' * 64}"
+
+
 class Engine:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.executions: list[Thing] = []  # each container whose command really ran
         self.users: dict[str, str] = {}  # image -> the user its commands run as
+        self.digests: dict[str, str] = {}  # image -> the digest its tag has now
         self.refusals: dict[str, str] = {}  # image -> why it can't be pulled
         self.broken: Callable[[str], int | None] = lambda _: None  # a status instead
         self.silent: Callable[[str], bool] = lambda _: False
@@ -125,7 +129,7 @@ class Engine:
 
     def _imageRef(self, source: Thing, _: Info) -> str:  # noqa: N802 - the schema's
         address = self._pull(source)
-        return address if "@" in address else f"{address}@sha256:{'0' * 64}"
+        return address if "@" in address else f"{address}@{self.digests.get(address, ZERO)}"
 
     def _user(self, source: Thing, _: Info) -> str:
         return self.users.get(self._pull(source), "")

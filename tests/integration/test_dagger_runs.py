@@ -46,6 +46,7 @@ async def dagger_lab(tmp_path, double, monkeypatch):
         max_steps=20,
         log_max_size=64 << 20,
         infrastructure_retry=QUICK,
+        results=store,
         on_line=lambda _, step, __, ___, text: made[0].lines.append((step, text)),
     )
     made.append(Lab(store, engine, clock))
@@ -124,6 +125,39 @@ async def test_a_failed_step_keeps_what_it_wrote(dagger_lab):
     story = await dagger_lab.run(spec)
     assert (story.run.phase, story.steps["a"].exit_code) == (Phase.FAILED, 3)
     assert story.steps["a"].outputs == {"n": "7"}
+
+
+async def test_an_image_is_part_of_a_key_by_its_digest(dagger_lab, double):
+    spec = {"steps": [step("a", "echo hi", cache={"mode": "Auto"})]}
+    first = await dagger_lab.run(spec)
+    [image] = [name for name in first.run.versions if name == "image:tool:1"]
+    assert "@sha256:" in first.run.versions[image]
+    [entry] = await dagger_lab.store.read(lambda r: r.cache_entries())
+    assert entry.parts["image"] == first.run.versions[image]
+    assert entry.parts["executor"] == "dagger"
+    second = await dagger_lab.run(spec)
+    assert second.steps["a"].cached
+    assert second.run.versions[image] == first.run.versions[image]
+    double[0].digests["docker.io/tool:1"] = "sha256:" + "9" * 64
+    moved = await dagger_lab.run(spec)
+    assert [one["part"] for one in moved.steps["a"].cache["differs"]] == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("manifest unknown", "ImageNotFound"),
+        ("received unexpected HTTP status: 503", "RegistryUnavailable"),
+    ],
+)
+async def test_an_image_that_can_not_be_resolved_ends_the_run_before_its_first_step(
+    dagger_lab, double, words, reason
+):
+    double[0].refusals["docker.io/tool:1"] = words
+    story = await dagger_lab.run({"steps": [step("a", cache={"mode": "Auto"})]})
+    assert (story.run.phase, story.run.reason) == (Phase.ERROR, reason)
+    assert "image tool:1" in story.run.message
+    assert story.attempts == []
 
 
 async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(dagger_lab):

@@ -34,12 +34,20 @@ class Images:
         self.default_registry = "docker.io"
         self.logins: Mapping[str, Login] = {}
         self._bases: dict[str, Base] = {}  # by the image's text
+        self._references: dict[str, str] = {}  # with their digests, by the image's text
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property
     def resolved(self) -> dict[str, str]:
         """Return `image:<name>` -> name with digest."""
-        return {f"image:{image}": base.reference for image, base in self._bases.items()}
+        return {f"image:{image}": reference for image, reference in self._references.items()}
+
+    async def reference(self, client: "dagger.Client", image: str) -> str:
+        """Return the image's name with its digest; nothing is pulled. Raises as the engine does."""
+        async with self._locks.setdefault(image, asyncio.Lock()):
+            if image not in self._references:
+                self._references[image] = await self._named(client, image).image_ref()
+        return self._references[image]
 
     async def base(self, client: "dagger.Client", image: str) -> Base:
         """Return what attempts in this image begin with. Raises as the engine does."""
@@ -48,13 +56,25 @@ class Images:
                 self._bases[image] = await self._pulled(client, image)
         return self._bases[image]
 
-    async def _pulled(self, client: "dagger.Client", image: str) -> Base:
+    def _named(self, client: "dagger.Client", image: str) -> "dagger.Container":
         name = full_name(image, self.default_registry)
-        empty = self._logged_in(client, client.container(), name)
-        tagged = empty.from_(name)
-        reference, user = await asyncio.gather(tagged.image_ref(), tagged.user())
+        return self._logged_in(client, client.container(), name).from_(name)
+
+    async def _pulled(self, client: "dagger.Client", image: str) -> Base:
+        reference, user = await self._looked_at(client, image)
+        empty = self._logged_in(client, client.container(), reference)
         pinned = with_workspace(empty.from_(reference), client.directory(), user)
         return Base(await pinned.sync(), reference, user)
+
+    async def _looked_at(self, client: "dagger.Client", image: str) -> tuple[str, str]:
+        """Return the name with its digest, and the user; both by what was resolved first."""
+        if image in self._references:
+            pinned = self._named(client, self._references[image])
+            return self._references[image], await pinned.user()
+        tagged = self._named(client, image)
+        reference, user = await asyncio.gather(tagged.image_ref(), tagged.user())
+        self._references[image] = reference
+        return reference, user
 
     def _logged_in(
         self, client: "dagger.Client", empty: "dagger.Container", name: str

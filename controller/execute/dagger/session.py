@@ -1,10 +1,10 @@
 """One run's session: steps in containers of an engine."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.errors import TransientError
 from controller.execute.companions import WholeLines
@@ -22,6 +22,8 @@ from controller.execute.ports import AttemptRequest, Outcome, Output
 
 if TYPE_CHECKING:
     import dagger
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 30.0
 
@@ -65,13 +67,37 @@ class DaggerSession:
 
         Cancelled, the engine kills the process within a second or so; that is not awaited.
         """
-        work = asyncio.create_task(self._attempt(request, output), name="dagger attempt")
+        return await self._unless_lost(self._attempt(request, output))
+
+    async def resolve_image(self, image: str) -> str:
+        """Return the image's name with its digest. Raises TransientError, StalledError."""
+        found = await self._unless_lost(self._resolved(image))
+        if isinstance(found, Outcome):
+            raise errors.raised(found, image)
+        return found
+
+    async def _unless_lost(self, working: Coroutine[Any, Any, T]) -> T | Outcome:
+        work = asyncio.create_task(working, name="dagger work")
         try:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else errors.lost(self._lost.result())
         finally:
             work.cancel()
             await asyncio.wait({work})
+
+    async def _resolved(self, image: str) -> str | Outcome:
+        import dagger  # noqa: PLC0415 - a second to import
+        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
+            TransportError,
+            TransportQueryError,
+        )
+
+        try:
+            return await self.images.reference(self.client, image)
+        except (dagger.QueryError, TransportQueryError) as error:
+            return errors.outcome(str(error))
+        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
+            return errors.lost(str(error) or repr(error))
 
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
         import dagger  # noqa: PLC0415 - a second to import

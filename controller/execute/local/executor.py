@@ -100,6 +100,9 @@ class LocalSession:
         self._spare: list[Path] = []  # places of attempts that left nothing
         self._clearing: set[asyncio.Task[None]] = set()
 
+    async def resolve_image(self, image: str) -> str:
+        return image  # recorded, not used
+
     async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:
         place = self._folder / f"{request.step}.{request.index}.{request.number}"
         workspace = Workspace(place, self._host.user)
