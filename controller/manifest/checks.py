@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.manifest import names, needs, scopes, values
+from controller.manifest import names, needs, raw, scopes, values, works
 from controller.manifest.finding import Finding
 from controller.manifest.template import expressive
 
@@ -21,5 +21,7 @@ def check(document: dict[str, Any], *, expressions: bool = True) -> Iterator[Fin
     texts = list(expressive(spec)) if expressions else []
     yield from names.check(spec)
     yield from needs.check(spec, texts)
-    yield from values.check(spec)
+    name = raw.mapping(document, "metadata").get("name", "")
+    yield from values.check(spec, name)
+    yield from works.check(spec, name)
     yield from scopes.check(spec, texts)

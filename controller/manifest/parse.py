@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Any
 
 from controller import digest
-from controller.manifest import build, checks, raw, reader, schema, tree, values
+from controller.manifest import checks, raw, reader, schema, starts, tree, values
 from controller.manifest.finding import Finding, Path, pointer
 from controller.manifest.template import OPENING
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile
@@ -114,10 +114,10 @@ def _declaration(
         blob=where[2],
         spec_digest=spec_digest,
         suspended=spec.get("suspend", False),
-        secrets=values.secrets_used(spec),
         concurrency_policy=ConcurrencyPolicy(spec.get("concurrencyPolicy", "Forbid")),
         priority=spec.get("priority", 0),
-        **build.starting(spec),
+        **values.names_used(spec),
+        **starts.starting(spec),
     )
 
 
@@ -237,6 +237,9 @@ def _env_values(value: dict[str, Any]) -> Iterator[tuple[Path, str, Json]]:
     for section, index, step in raw.steps(spec):
         for key, item in raw.mapping(step, "env").items():
             yield (*raw.step_path(section, index), "env"), key, item
+        for number, service in raw.entries(step, "services"):
+            for key, item in raw.mapping(service, "env").items():
+                yield (*raw.step_path(section, index), "services", number, "env"), key, item
 
 
 def _below(path: Path, hidden: set[Path]) -> bool:
