@@ -19,9 +19,11 @@ def check(document: dict[str, Any], *, expressions: bool = True) -> Iterator[Fin
     if not isinstance(spec, dict):
         return
     texts = list(expressive(spec)) if expressions else []
-    yield from names.check(spec)
-    yield from needs.check(spec, texts)
+    steps = list(raw.steps(spec))
     name = raw.mapping(document, "metadata").get("name", "")
-    yield from values.check(spec, name)
-    yield from works.check(spec, name)
-    yield from scopes.check(spec, texts)
+    yield from names.check(spec, steps)
+    yield from needs.check(spec, steps, texts)
+    yield from values.check(spec, steps, name)
+    yield from works.check(spec, steps, name)
+    if texts:
+        yield from scopes.check(spec, steps, texts)

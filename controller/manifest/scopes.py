@@ -46,6 +46,7 @@ class World:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self._made: dict[str, Types] = {}
+        self.fine: set[tuple[int, str]] = set()  # (id of the types, expression)
         self._of_matrices: dict[tuple[str, int], Types] = {}
 
     def at(self, path: Path) -> Types | None:
@@ -141,6 +142,7 @@ def _output_type(output: Any) -> str:
 
 def check(
     spec: dict[str, Any],
+    steps: raw.Steps,
     texts: Iterable[tuple[Path, str]],
     open_steps: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
@@ -148,16 +150,19 @@ def check(
 
     Args:
         spec: the raw spec.
+        steps: its steps, hooks and finally steps.
         texts: its strings that hold expressions, with their paths.
         open_steps: steps that may have outputs nobody here knows of.
     """
     world = World(spec)
-    hidden = {**_called(spec), **dict.fromkeys(map(written, open_steps), _ANY_RESULT)}
+    hidden = {**_called(steps), **dict.fromkeys(map(written, open_steps), _ANY_RESULT)}
     for path, text in texts:
         types = world.at(path)
         where = ("spec", *path)
         if types is not None:
-            types = _opened(types, text, hidden) if hidden else types
+            if hidden:
+                types = _opened(types, text, hidden)
+                world.fine.clear()  # what is known of these types goes with them
             yield from _text(text, where, types, world)
         elif path[-1] == "script":
             remedy = "pass the value by env and read it as a variable"
@@ -166,11 +171,11 @@ def check(
             yield Finding(where, "expressions are not read here", _elsewhere(path))
 
 
-def _called(spec: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def _called(steps: raw.Steps) -> dict[str, tuple[str, ...]]:
     """Return the steps that are other workflows: their outputs stand in another manifest."""
     return {
         written(step["name"]): ("outputs",)
-        for _, _, step in raw.steps(spec)
+        for _, _, step in steps
         if "uses" in step and isinstance(step.get("name"), str)
     }
 
@@ -213,13 +218,19 @@ def _text(text: str, where: Path, types: Types, world: World) -> Iterator[Findin
 
 
 def _expression(piece: Piece, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    seen = (id(types), piece.text)
+    if seen in world.fine:
+        return
     used = sorted(names(piece.text))
     unknown = [name for name in used if name not in types or not all(map(usable, name))]
     for name in unknown:
         real = world.real_names(name[0], where)
         yield Finding(where, *_unknown(name, piece.text, types, real, world))
-    if not unknown and (problem := expression.check(piece.text, types).problem):
+    problem = "" if unknown else expression.check(piece.text, types).problem
+    if problem:
         yield Finding(where, f"{piece.text[:60]!r}: {problem}", "see docs/reference/workflow.md")
+    elif not unknown:
+        world.fine.add(seen)
 
 
 def _unknown(

@@ -35,23 +35,25 @@ _TRIGGER_SETTINGS = {
     "phases": {"workflow"},
     "params": {"workflow", "webhook"},
 }
+_LOOKED_INTO = frozenset({"inputs", "outputs", "secrets"})  # of a step
 _DEFAULT = "give the param a default"
 _EITHER = "give it here, or give the param a default"
 _HINTS = {"string": "quote it", "integer": "write a whole number without quotes"}
 
 
-def check(spec: dict[str, Any], workflow: str = "") -> Iterator[Finding]:
+def check(spec: dict[str, Any], steps: raw.Steps, workflow: str = "") -> Iterator[Finding]:
     """Yield values of the wrong type, missing ones, and secrets that the spec doesn't name.
 
     Args:
         spec: the raw spec.
+        steps: its steps, hooks and finally steps.
         workflow: its own name, "" when it can't be read.
     """
     params = {name: param for _, name, param in raw.named(spec, "params")}
     yield from _params(spec)
     yield from _schedules(spec, params)
     yield from _triggers(spec, params, workflow)
-    yield from _steps(spec)
+    yield from _steps(spec, steps)
 
 
 def _params(spec: dict[str, Any]) -> Iterator[Finding]:
@@ -158,9 +160,11 @@ def _misplaced(trigger: dict[str, Any], path: Path) -> Iterator[Finding]:
             yield Finding((*path, key), problem, "remove it", at_key=True)
 
 
-def _steps(spec: dict[str, Any]) -> Iterator[Finding]:
+def _steps(spec: dict[str, Any], steps: raw.Steps) -> Iterator[Finding]:
     declared = {name for _, name in raw.texts(spec, "secrets")}
-    for section, index, step in raw.steps(spec):
+    for section, index, step in steps:
+        if _LOOKED_INTO.isdisjoint(step):
+            continue
         path = raw.step_path(section, index)
         if "inputs" in step and "agent" not in step:
             remedy = "pass values by env, or mount an input"

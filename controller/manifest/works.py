@@ -20,16 +20,17 @@ _REFUSED = {
 }
 
 
-def check(spec: dict[str, Any], name: str) -> Iterator[Finding]:
+def check(spec: dict[str, Any], steps: raw.Steps, name: str) -> Iterator[Finding]:
     """Yield what of a step doesn't go together.
 
     Args:
         spec: the raw spec.
+        steps: its steps, hooks and finally steps.
         name: of the workflow, "" when it can't be read.
     """
     defaults = raw.mapping(spec, "defaults")
     yield from _beside(defaults, ("spec", "defaults"))
-    for section, index, step in raw.steps(spec):
+    for section, index, step in steps:
         if not _RARE.isdisjoint(step):
             path = raw.step_path(section, index)
             yield from _fitting(step, section, path)
