@@ -139,6 +139,7 @@ STEP_CASES = {
     'uses: {workflow: b, params: {a: "${{ params.x }}"}}': ("/uses/params/a", "params"),
     "script: x, matrix: {}": ("/matrix", "no axis"),
     "script: x, matrix: {a: x}": ("/matrix/a", "one expression"),
+    "script: x, matrix: {python: [3.9, 3.10]}": ("/matrix/python/1", "quote it"),
     "script: x, matrix: {max-parallel: 2}": ("/matrix/max-parallel", "maxParallel"),
     "script: x, matrix: {aB: [1]}": ("/matrix", "not a name"),
     "script: x, matrix: {a: [1], maxParallel: 0}": ("/matrix/maxParallel", "below 1"),
@@ -211,73 +212,6 @@ def test_a_name_that_expressions_cannot_write_is_to_be_renamed(name):
         f"steps: [{{name: s, script: x, env: {{A: '${{{{ params.{name} }}}}'}}}}]",
     )
     assert fault.remedy == f"rename {name!r}"
-
-
-def test_over_1024_combinations_are_refused_by_figure():
-    many = ", ".join(map(str, range(40)))
-    (fault,) = step_faults(f"script: x, matrix: {{a: [{many}], b: [{many}]}}")
-    assert fault.pointer == "/spec/steps/0/matrix"
-    assert "1,600 combinations are more than 1,024" in fault.problem
-    assert "a has 40, b has 40" in fault.remedy
-
-
-def many_faults(expression, field="args: [x, "):
-    return spec_faults(
-        "steps:",
-        "  - name: many",
-        "    matrix: {size: [1, 2], include: [{size: 3, mood: happy}]}",
-        "    script: x",
-        "    outputs: {rows: {path: r, type: integer}}",
-        "    artifacts: [{name: page, path: p}]",
-        "  - name: other",
-        f'    args: [x, "${{{{ {expression} }}}}"]',
-        "    mounts: [{artifact: many.page, path: pages}]",
-        "onFailure:",
-        f'  - {{name: page, script: x, env: {{A: "${{{{ {expression} }}}}"}}}}',
-    )
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "steps.many.phase == 'Failed'",
-        "steps.many.exitCode[0] == 0",
-        "steps.many.outputs.rows.all(n, n > 1)",
-        "size(steps.many.artifacts.page)",
-    ],
-)
-def test_others_see_lists_of_a_matrix_step_and_its_one_phase(expression):
-    assert many_faults(expression) == []
-
-
-@pytest.mark.parametrize(
-    ("expression", "word"),
-    [
-        ("steps.many.outputs.rows + 1", "overload"),
-        ("steps.many.artifacts.page == 'x'", "overload"),
-        ("steps.many.phase[0]", "overload"),
-        ("matrix.size", "outputs as lists"),
-    ],
-)
-def test_what_is_one_of_a_matrix_step_is_no_list_and_the_other_way_round(expression, word):
-    found = many_faults(expression)
-    assert {fault.pointer for fault in found} == {"/spec/steps/1/args/1", "/spec/onFailure/0/env/A"}
-    assert all(word in f"{fault.problem}; {fault.remedy}" for fault in found)
-
-
-def test_the_outputs_of_a_called_workflow_are_not_known_here_but_its_artifacts_are_none():
-    steps = [
-        "steps:",
-        "  - {name: call, uses: {workflow: other}}",
-        '  - {name: s, script: x, env: {A: "${{ steps.call.outputs.rows }}"}}',
-    ]
-    assert spec_faults(*steps) == []
-    (fault,) = spec_faults(*(line.replace("outputs", "artifacts") for line in steps))
-    assert fault.pointer == "/spec/steps/1/env/A"
-    (fault,) = spec_faults(
-        *steps, "  - {name: t, script: x, mounts: [{artifact: call.x, path: x}]}"
-    )
-    assert fault.pointer == "/spec/steps/2/mounts/0/artifact"
 
 
 TEN = """\
