@@ -186,6 +186,7 @@ _EXPLAIN = {
     "maxItems": _too_many,
     "minItems": _empty,
     "minLength": _empty,
+    "minProperties": _empty,
     "uniqueItems": _unique,
 }
 
