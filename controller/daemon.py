@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from controller import assembly, ids, manifest
+from controller import assembly, collector, ids, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.dispatcher import Dispatcher
@@ -72,6 +72,8 @@ class Daemon:
     async def serve(self) -> None:
         """Start everything, run until `stop`, end everything in order."""
         async with AsyncExitStack() as stack:
+            collector.pause()  # until everything is loaded
+            stack.callback(collector.resume)
             await self._assemble(stack)
             self._catch_signals()
             async with asyncio.TaskGroup() as group:
@@ -250,6 +252,7 @@ class Daemon:
         # What was loaded is enqueued already; what is only remembered may have left its source.
         self._enqueue({*self._observations.keys()} - {*self._loading.keys()})
         self._dispatcher.look()
+        collector.settle()
         self.ready.set()
         log.info(
             "ready",

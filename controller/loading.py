@@ -1,25 +1,24 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import structlog
 
-from controller import manifest
+from controller import collector, manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource
-from controller.model.source import Declaration, Fault, ParsedFile, Snapshot
+from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.observations import Key
+from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
@@ -30,7 +29,6 @@ log = structlog.get_logger()
 
 NOTHING: Mapping[str, str] = {}
 AGAIN_SECONDS = 5.0  # before a source that crashed is looked at anew
-PARSE_BATCH = 50  # files between two breaths of the event loop: some 20 ms
 Enqueue: TypeAlias = Callable[[Iterable[Key]], None]
 
 
@@ -40,6 +38,7 @@ class Place:
 
     settings: GitSource | DirectorySource
     source: Source
+    reading: Reading
     status: SourceStatus
     loaded: desired.Loaded
     remembered: tuple[WorkflowStatus, ...]  # until the first snapshot is loaded
@@ -85,6 +84,7 @@ class Loading:
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
+            reading=Reading(self._store, source, self._dagger.agents),
             status=renewed(status, fresh),
             loaded=desired.Loaded.empty(
                 settings.name,
@@ -208,17 +208,15 @@ class Loading:
         stored = await self._store.body(
             declaration.blob, manifest.READER_VERSION, declaration.document
         )
-        return pinned(stored or await self._read_again(place, declaration), self._dagger)
+        body = stored or await self._read_again(place, declaration)
+        return pinned(body, self._dagger, place.reading.around.agents)
 
     async def _read_again(self, place: Place, declaration: Declaration) -> str:
         """The parse cache was trimmed: its source still has the file."""
         if place.snapshot is not None:
-            contents = await place.source.read(place.snapshot, [declaration.file])
-            if data := contents.get(declaration.file):
-                parsed = manifest.parse_file(declaration.file, data, source=declaration.source)
-                for document in parsed.documents:
-                    if document.document == declaration.document and document.body:
-                        return document.body
+            body = await place.reading.body(place.snapshot, declaration)
+            if body is not None:
+                return body
         raise StalledError(
             "its manifest can't be read any more",
             where=f"{declaration.source}/{declaration.name}",
@@ -238,9 +236,10 @@ class Loading:
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
-        with collector_off():
-            parsed = await self._parsed(place, snapshot, touched(place, snapshot))
-            place.loaded = desired.advance(place.loaded, snapshot, parsed)
+        with collector.off():
+            known = place.loaded.files
+            parsed = await place.reading.read(snapshot, touched(place, snapshot), known)
+            place.loaded = desired.advance(place.loaded, told(place, snapshot), parsed)
         moved = self._moved_inputs(place, snapshot)
         place.snapshot = snapshot
         name = place.settings.name
@@ -273,46 +272,6 @@ class Loading:
         if status != place.status or place.snapshot is None:
             await self._recorder.record(PutSource(status=status))
         place.status = status
-
-    async def _parsed(
-        self, place: Place, snapshot: Snapshot, paths: list[str]
-    ) -> dict[str, ParsedFile | None]:
-        """Return what each touched manifest says; None for one that is gone."""
-        blobs = {path: snapshot.entries[path].blob for path in paths if path in snapshot.entries}
-        known = await self._store.parsed(list(blobs.values()), manifest.READER_VERSION)
-        parsed: dict[str, ParsedFile | None] = dict.fromkeys(paths)
-        unknown = []
-        for path, blob in blobs.items():
-            if blob in known:
-                parsed[path] = manifest.decode(
-                    known[blob], source=snapshot.source, path=path, blob=blob
-                )
-            else:
-                unknown.append(path)
-        if unknown:
-            parsed.update(await self._parse(place, snapshot, unknown))
-        return parsed
-
-    async def _parse(
-        self, place: Place, snapshot: Snapshot, paths: list[str]
-    ) -> dict[str, ParsedFile | None]:
-        contents = await place.source.read(snapshot, paths)
-        parsed: dict[str, ParsedFile | None] = {}
-        for count, path in enumerate(paths):
-            if path in contents:
-                parsed[path] = manifest.parse_file(
-                    path,
-                    contents[path],
-                    source=snapshot.source,
-                    blob=snapshot.entries[path].blob,
-                )
-            if count % PARSE_BATCH == PARSE_BATCH - 1:
-                await asyncio.sleep(0)
-        await self._store.put_parsed(cache_rows(parsed.values()))
-        return {
-            path: without_bodies(file) if file is not None else None
-            for path, file in parsed.items()
-        }
 
     async def _remember(self, place: Place, snapshot: Snapshot) -> desired.Loaded:
         """Take up what was loaded before a restart, where the files say something else by now.
@@ -362,6 +321,12 @@ def renewed(old: SourceStatus | None, fresh: SourceStatus) -> SourceStatus:
     return replace(fresh, generation=old.generation + 1)
 
 
+def told(place: Place, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot with what is wrong between its files among its faults."""
+    between = place.reading.around.faults()
+    return replace(snapshot, faults=(*snapshot.faults, *between)) if between else snapshot
+
+
 def touched(place: Place, snapshot: Snapshot) -> list[str]:
     """Return the manifests to look at: all on the first look, else those that changed."""
     if snapshot.changed is None or place.snapshot is None:
@@ -371,7 +336,10 @@ def touched(place: Place, snapshot: Snapshot) -> list[str]:
 
 
 def is_moved(status: WorkflowStatus, snapshot: Snapshot) -> bool:
-    """Tell whether a workflow's file is not what its last valid spec was read from."""
+    """Tell whether a workflow's file may not be what its last valid spec was read from.
+
+    With something around it that may be broken by now, nobody knows.
+    """
     entry = snapshot.entries.get(status.file)
     return bool(status.blob) and (entry is None or entry.blob != status.blob or not status.valid)
 
@@ -408,46 +376,3 @@ def digests(index: keys.Index | None, inputs: Iterable[Input]) -> Mapping[str, s
         return NOTHING
     found = {one.name: index.digest(one) for one in inputs}
     return {name: digest for name, digest in found.items() if digest is not None}
-
-
-def cache_rows(
-    files: Iterable[ParsedFile | None],
-) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """Return the parse cache's rows; a file with a fault is read again each time."""
-    return [
-        (
-            file.blob,
-            manifest.READER_VERSION,
-            manifest.encode(file),
-            bodies(file),
-        )
-        for file in files
-        if file is not None and not file.faults and not any(d.faults for d in file.documents)
-    ]
-
-
-def bodies(file: ParsedFile) -> tuple[str, ...]:
-    """Return each document's body at its number; other YAML of the file leaves a gap."""
-    found = {one.document: one.body or "" for one in file.documents}
-    return tuple(found.get(number, "") for number in range(max(found, default=-1) + 1))
-
-
-def without_bodies(file: ParsedFile) -> ParsedFile:
-    """Drop what the parse cache keeps: ten thousand bodies are not held in memory."""
-    if file.faults or any(document.faults for document in file.documents):
-        return file
-    return replace(
-        file, documents=tuple(replace(document, body=None) for document in file.documents)
-    )
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """A bulk load makes a million objects that all stay: tracing them again and again is waste."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

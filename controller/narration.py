@@ -67,6 +67,7 @@ def narrate_end(change: PutStep | FinishRun) -> None:
                 "step_finished",
                 run=step.run,
                 step=step.name,
+                **({} if step.matrix is None else {"matrix": step.matrix}),
                 phase=step.phase,
                 reason=step.reason,
                 attempts=step.attempts,

@@ -1,17 +1,17 @@
 """The Python API: workflows of agents on the same run engine, store and cache as the daemon."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from controller import config as configuration
-from controller.digest import canonical, of_value
+from controller.digest import of_value
 from controller.errors import UsageError
 from controller.manifest import build_workflow
-from controller.manifest.agents import expanded, known, with_operator_defaults
+from controller.manifest.agents import known, pinned
+from controller.manifest.around import Around
 from controller.model.run import Phase, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import Json
@@ -34,7 +34,7 @@ class Task(str):
 
     def output(self, name: str) -> str:
         """Return the expression for an output of this task, for the `inputs` of another."""
-        return f"${{{{ steps.{self.replace('-', '_')}.outputs.{name} }}}}"
+        return f"${{{{ steps.{self.replace('-', '_')}.outputs.{name.replace('-', '_')} }}}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +192,9 @@ class OrchestrationEngine:
         if workflow is None:
             raise UsageError(f"there is no workflow {workflow_id!r}", remedy="create_workflow(...)")
         metadata = {"name": workflow.name, "description": workflow.description}
-        document = {"metadata": metadata, "spec": workflow.spec()}
-        full = json.loads(expanded(canonical(document), settings.dagger.agents))
-        _, body = build_workflow(full["metadata"], full["spec"], expanded=True)
-        body = with_operator_defaults(body, settings.dagger)
+        agents = Around(agents=settings.dagger.agents, closed=True)
+        _, body = build_workflow(metadata, workflow.spec(), around=agents)
+        body = pinned(body, settings.dagger)
         async with oneshot(settings, root=Path(workflow_directory), kind="api") as here:
             return result_of(await here.execute(body, {}, fresh=skip_cache), workflow)
 

@@ -77,6 +77,7 @@ class Reconciler:
             keys = self._queue.pop_ready(self._clock.now())
             for start in range(0, len(keys), KEYS_A_BATCH):
                 await self._pass(keys[start : start + KEYS_A_BATCH])
+                await asyncio.sleep(0)  # a pass that changes nothing would never let go
             self._outlet.wake_at("slot", self._queue.next_at(), self.wake)
             await self._wake.wait()
 

@@ -122,16 +122,15 @@ class Lab:
         assert run is not None
         steps = await self.store.read(lambda reader: reader.steps(run_id))
         attempts = await self.store.read(lambda reader: reader.attempts(run_id))
-        return Story(self, run, {one.name: one for one in steps}, list(attempts))
+        return Story(self, run, steps, list(attempts))
 
 
 class Story:
     """What the store holds of a run."""
 
-    def __init__(
-        self, lab: Lab, run: Run, steps: dict[str, StepRun], attempts: list[Attempt]
-    ) -> None:
-        self.lab, self.run, self.steps, self.attempts = lab, run, steps, attempts
+    def __init__(self, lab: Lab, run: Run, rows: list[StepRun], attempts: list[Attempt]) -> None:
+        self.lab, self.run, self.rows, self.attempts = lab, run, rows, attempts
+        self.steps = {row.name: row for row in rows}
 
     @property
     def phase(self) -> Phase:
@@ -143,6 +142,14 @@ class Story:
             name: f"{one.phase}/{one.reason}" if one.reason else str(one.phase)
             for name, one in self.steps.items()
         }
+
+    def each(self, name: str) -> list[str]:
+        """Return "Phase" or "Phase/Reason" of every combination of a step."""
+        return [
+            f"{one.phase}/{one.reason}" if one.reason else str(one.phase)
+            for one in self.rows
+            if one.name == name
+        ]
 
     def attempt(self, name: str, number: int = 1) -> Attempt:
         return next(a for a in self.attempts if a.step == name and a.number == number)

@@ -69,7 +69,8 @@ async def following(source: Source) -> AsyncIterator[Follower]:
 
 def directory(root: Path, *, interval: timedelta = LONG, ignore: tuple[str, ...] = ()) -> Source:
     settings = DirectorySource(name="here", path=str(root), interval=interval, ignore=ignore)
-    return open_source(settings, state_dir=root, clock=SystemClock())
+    state = root.parent / f"{root.name}-state"  # beside it: a state directory is never watched
+    return open_source(settings, state_dir=state, clock=SystemClock())
 
 
 def git_source(url: str, state: Path, secrets: Any = None, **more: Any) -> Source:

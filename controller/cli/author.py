@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +9,13 @@ from typing import Annotated
 import typer
 
 from controller import manifest
+from controller.cli.common import ConfigOption
+from controller.cli.manifests import all_faults, below, manifests_of, workflow_of
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
 from controller.manifest.rendered import rendered
-from controller.model.source import Fault, ParsedDocument, ParsedFile
-
-_SUFFIXES = {".yaml", ".yml"}
+from controller.model.source import Fault, ParsedFile
+from controller.model.view import fault_view
 
 
 class ListFormat(StrEnum):
@@ -42,26 +42,24 @@ def validate(
     output: Annotated[ListFormat, typer.Option("--output", "-o")] = ListFormat.TEXT,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List ignored YAML.")] = False,
     root: Root = None,
+    config: ConfigOption = None,
 ) -> None:
     """Check manifests: every fault at once, each with its place and a remedy.
 
     Example: rondel validate workflows/
     """
-    _folder(root)
-    parsed = {str(path): _parsed(path) for path in _files(paths)}
-    faults = [fault for one in parsed.values() for fault in _all_faults(one)]
+    parsed: dict[str, ParsedFile] = {}
+    for path in paths:
+        manifests = manifests_of(path, root, config)
+        parsed |= {str(file): manifests.parsed(file) for file in _files([path])}
+    faults = [fault for one in parsed.values() for fault in all_faults(one)]
     faults += manifest.duplicates(parsed)
     if output is ListFormat.JSON:
-        print(json.dumps([asdict(fault) for fault in faults], indent=2, ensure_ascii=False))
+        print(json.dumps([fault_view(one) for one in faults], indent=2, ensure_ascii=False))
     else:
         _tell(parsed, faults, verbose=verbose)
     if faults:
         raise typer.Exit(2)
-
-
-def _folder(root: Path | None) -> None:
-    if root is not None and not root.is_dir():
-        raise UsageError("there is no such folder", where=f"--root {root}")
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -69,40 +67,10 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise UsageError("there is no such file or folder", where=str(path))
-        for file in _below(path) if path.is_dir() else (path,):
+        for file in below(path) if path.is_dir() else (path,):
             if file not in seen:
                 seen.add(file)
                 yield file
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield the folder's YAML files; names that begin with a dot are not read."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _below(path)
-        elif path.suffix in _SUFFIXES and not path.is_dir():
-            yield path
-
-
-def _parsed(path: Path) -> ParsedFile:
-    try:
-        data = _read(path)
-    except OSError as error:
-        fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
-        return ParsedFile(blob="", faults=(fault,))
-    return manifest.parse_file(str(path), data)
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise OSError(0, "it is not a regular file")
-    return path.read_bytes()
-
-
-def _all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
-    return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
 
 
 def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) -> None:
@@ -141,6 +109,7 @@ def render(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
     workflow: Chosen = None,
     root: Root = None,
+    config: ConfigOption = None,
 ) -> None:
     """Print a manifest as it will be used: defaults applied, implied needs written out.
 
@@ -148,28 +117,10 @@ def render(
     """
     from controller.cli.author_text import to_yaml  # noqa: PLC0415 - each command loads its own
 
-    _folder(root)
-    document = _workflow(file, workflow)
-    print(to_yaml(rendered(file.read_bytes(), document.document)), end="")
-
-
-def _workflow(file: Path, wanted: str | None) -> ParsedDocument:
-    """Return the one valid workflow of the file, or the wanted one of several.
-
-    Raises:
-        UsageError: the file has faults, no such workflow, or several and none is named.
-    """
-    if not file.is_file():
-        raise UsageError("there is no such file", where=str(file))
-    parsed = _parsed(file)
-    if faults := _all_faults(parsed):
-        raise UsageError("\n".join(map(str, faults)))
-    names = [document.name for document in parsed.documents]
-    found = [one for one in parsed.documents if wanted is None or one.name == wanted]
-    if len(found) == 1:
-        return found[0]
-    problem = "it holds no workflow" if not names else f"it holds {', '.join(names)}"
-    raise UsageError(problem, where=str(file), remedy="name one by --workflow" if names else "")
+    manifests = manifests_of(file, root, config)
+    document = workflow_of(manifests, file, workflow)
+    around = manifests.around.around(manifests.name(file), ())
+    print(to_yaml(rendered(file.read_bytes(), document.document, around)), end="")
 
 
 def schema(
@@ -194,6 +145,7 @@ def graph(
     output: Annotated[GraphFormat, typer.Option("--output", "-o")] = GraphFormat.TEXT,
     workflow: Chosen = None,
     root: Root = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show which step waits for which, also where expressions and mounts imply it.
 
@@ -201,8 +153,7 @@ def graph(
     """
     from controller.cli import author_text  # noqa: PLC0415 - each command loads its own
 
-    _folder(root)
-    document = _workflow(file, workflow)
+    document = workflow_of(manifests_of(file, root, config), file, workflow)
     found = manifest.workflow(document.body or "")
     if output is GraphFormat.JSON:
         print(json.dumps(author_text.graph_json(found), indent=2))

@@ -1,6 +1,6 @@
 """`rondel describe`: the story of one thing, for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -143,7 +143,8 @@ def describe_run(store: Reader, name: str, output: Format) -> None:
     if run.phase is Phase.PENDING:
         print(f"  Waiting       {why_waiting(store, run)}")
     tell_steps(steps)
-    tell_events(store.events(run=run.id, limit=LAST_EVENTS * 3))
+    labels = {(one.name, one.index): one.label for one in steps}
+    tell_events(store.events(run=run.id, limit=LAST_EVENTS * 3), labels)
     if run.phase.bad:
         print(f"\nIts log: rondel logs {run.id}")
 
@@ -189,13 +190,13 @@ def tell_steps(steps: Sequence[StepRun]) -> None:
         return
     title("Steps")
     moment = now()
-    width = max(len(step.name) for step in steps)
+    width = max(len(step.label) for step in steps)
     for step in steps:
         tried = f"{step.attempts} attempts" if step.attempts > 1 else ""
         span = took(step.started_at, step.finished_at, moment)
         words = step.reason + (f": {step.error}" if step.error else "")
         where = "" if str(step.section) == "steps" else f"[{step.section}]"
-        line = f"  {step.name.ljust(width)}  {step.phase!s:<11} {span:>6}  {tried} {where} {words}"
+        line = f"  {step.label.ljust(width)}  {step.phase!s:<11} {span:>6}  {tried} {where} {words}"
         print(line.rstrip())
         for name, value in step.outputs.items():
             print(f"  {'':{width}}  output {name} = {str(value)[:100]}")
@@ -226,11 +227,14 @@ def tell_runs(runs: Sequence[Run]) -> None:
         print(f"  {run.id}  {told}  {run.reason}".rstrip())
 
 
-def tell_events(events: Sequence[Event]) -> None:
+def tell_events(
+    events: Sequence[Event], labels: Mapping[tuple[str, int], str] | None = None
+) -> None:
     if events:
         title("Events")
     for one in events:
-        about = one.step or (one.run if not one.step else "")
+        label = (labels or {}).get((one.step, one.data.get("index", 0)), one.step)
+        about = label or one.run
         print(f"  {view.time(one.at)}  {one.reason:<18} {about}  {one.message}".rstrip())
 
 

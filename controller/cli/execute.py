@@ -13,7 +13,7 @@ import typer
 from controller import config as configuration
 from controller import log, manifest
 from controller.cli.act import Params
-from controller.cli.author import Chosen, _workflow
+from controller.cli.author import Chosen
 from controller.cli.common import (
     ConfigOption,
     Format,
@@ -25,6 +25,7 @@ from controller.cli.common import (
 )
 from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
+from controller.cli.manifests import Manifests, workflow_of
 from controller.cli.roots import root_of
 from controller.errors import UsageError
 from controller.manifest.agents import pinned, until_step
@@ -62,11 +63,12 @@ def exec_(  # noqa: PLR0917 - options of one command
     if executor not in {None, "dagger", "local"}:
         raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
     settings = replace(settings, executor=executor or settings.executor)
-    document = _workflow(file, workflow)
-    body = pinned(document.body or "", settings.dagger)
+    place = root_of(file, root, settings)
+    manifests = Manifests(place, settings)
+    document = workflow_of(manifests, file, workflow)
+    body = pinned(document.body or "", settings.dagger, manifests.around.agents)
     body = until_step(body, until) if until else body
     given = read_params(body, params or [])
-    place = root_of(file, root, settings)
     told = Told(machine=output in {Format.JSON, Format.YAML})
     ended = asyncio.run(execute(settings, place, body, given, fresh=fresh, told=told))
     tell_end(ended, output)

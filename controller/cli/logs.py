@@ -18,7 +18,7 @@ from controller.cli.common import (
     find_workflow,
 )
 from controller.errors import UsageError
-from controller.model.run import Run
+from controller.model.run import Run, labelled
 from controller.model.view import View
 from controller.serve.follow import LOOK_SECONDS, LogFollower
 from controller.store.reader import Reader
@@ -29,7 +29,7 @@ DIM, RESET = "\x1b[2m", "\x1b[0m"
 
 def logs(  # noqa: PLR0917 - options of one command
     what: Annotated[str, typer.Argument(metavar="RUN-OR-WORKFLOW")],
-    step: Annotated[str | None, typer.Argument(help="Of this step only.")] = None,
+    step: Annotated[str | None, typer.Argument(help="Of this step, or combination, only.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run is over.")] = False,
     output: OutputOption = Format.TABLE,
     config: ConfigOption = None,
@@ -73,9 +73,10 @@ def wanted(store: Reader, what: str) -> Run:
 
 
 def check_step(store: Reader, run: Run, step: str) -> None:
-    names = [one.name for one in store.steps(run.id)]
-    if run.phase.terminal and step not in names:
-        raise UsageError(f"run {run.id} has no step {step!r}", remedy=f"it has {', '.join(names)}")
+    steps = store.steps(run.id)
+    if run.phase.terminal and step not in {name for one in steps for name in (one.name, one.label)}:
+        known = ", ".join(one.label for one in steps)
+        raise UsageError(f"run {run.id} has no step {step!r}", remedy=f"it has {known}")
 
 
 class Teller:
@@ -90,11 +91,14 @@ class Teller:
     def tell(
         self, store: Reader, folder: Path, run: Run, step: str | None, *, follow: bool
     ) -> None:
-        follower = LogFollower(folder, run, step)
+        name = None if step is None else step.partition("[")[0]
+        follower = LogFollower(folder, run, name)
         while True:
             now = store.run(run.id)
-            for line in follower.new_lines(store.attempts(run.id, step)):
-                self.line(line)
+            attempts, matrices = store.attempts(run.id, name), store.matrices(run.id)
+            for line in follower.new_lines(attempts, matrices):
+                if step in {None, line["step"], label(line)}:
+                    self.line(line)
             sys.stdout.flush()
             if not follow or now is None or now.phase.terminal:
                 break
@@ -108,12 +112,16 @@ class Teller:
             print(json.dumps(line, ensure_ascii=False))
             return
         text = line["line"] if line["stream"] else f"-- {line['line']}"
-        if self._one_step:
+        if self._one_step and not line.get("matrix"):
             print(text)
             return
-        step = str(line["step"]) + (f"#{line['attempt']}" if line["attempt"] > 1 else "")
+        step = label(line) + (f"#{line['attempt']}" if line["attempt"] > 1 else "")
         if self._terminal:
             colour = self._colours.setdefault(step, COLOURS[len(self._colours) % len(COLOURS)])
             print(f"{colour}{step}{RESET} {DIM}|{RESET} {text}")
         else:
             print(f"{step} | {text}")
+
+
+def label(line: View) -> str:
+    return labelled(str(line["step"]), line.get("matrix"))

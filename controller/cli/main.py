@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from controller import collector
 from controller.cli.exit import Exit
 from controller.errors import RondelError
 
@@ -53,7 +54,9 @@ class Table(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
-        return one(cmd_name, getattr(import_module(f"controller.cli.{module}"), function))
+        with collector.off():
+            found = import_module(f"controller.cli.{module}")
+        return one(cmd_name, getattr(found, function))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the table; no command is imported for it."""

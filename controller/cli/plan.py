@@ -21,10 +21,14 @@ from controller.cli.common import (
 from controller.cli.exit import Exit
 from controller.errors import UnreachableError, UsageError
 from controller.loading import is_manifest
+from controller.manifest.around import PLAIN, Around
+from controller.model.agent import Agent
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Entry, Fault, ParsedFile, Snapshot
+from controller.model.view import fault_view
 from controller.reconcile import desired
 from controller.reconcile.preview import Action, Preview, Side, digests_of, preview
+from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
 from controller.source.git import common_dir, local_git_dir
 from controller.source.objects import Objects
@@ -73,11 +77,13 @@ class Place:
         self.source = source
         self.git_dir = local_git_dir(source) if isinstance(source, GitSource) else None
         self.manifests = source.path if isinstance(source, GitSource) else manifests
+        self.agents: Mapping[str, Agent] = {}  # of the configuration
 
     async def compare(
         self, base: str | None, head: str | None, settings: Settings
     ) -> dict[str, Any]:
         """Return the previews and the invalid manifests of this source."""
+        self.agents = settings.dagger.agents
         after = await self.at(head) if head or self.is_bare else await self.as_it_is()
         before = await self.at(base) if base else loaded(settings, self.source.name)
         faults = list(dict.fromkeys(after.invalid.values()))
@@ -132,10 +138,12 @@ class Place:
         )
 
     def side(self, entries: Mapping[str, Entry], contents: Mapping[str, bytes]) -> Side:
-        parsed: dict[str, ParsedFile | None] = {
-            path: manifest.parse_file(path, data, source=self.source.name)
-            for path, data in contents.items()
-        }
+        def parse(path: str, around: Around) -> ParsedFile:
+            return manifest.parse_file(path, contents[path], source=self.source.name, around=around)
+
+        plain: dict[str, ParsedFile | None] = {path: parse(path, PLAIN) for path in contents}
+        around = Surroundings(operator=self.agents, closed=bool(self.agents)).advanced(plain)
+        parsed = composed(plain, around, parse)
         empty = desired.Loaded.empty(self.source.name, allow_empty=True)
         side = desired.advance(empty, self.snapshot(entries), parsed)
         nameless = {f"\0{i}": fault for i, fault in enumerate(side.faults)}
@@ -207,7 +215,7 @@ def tell(results: list[dict[str, Any]], base: str | None, head: str | None, outp
             "workflows": [
                 as_json(result["source"], one) for result in results for one in result["previews"]
             ],
-            "invalid": [asdict(fault) for result in results for fault in result["invalid"]],
+            "invalid": [fault_view(fault) for result in results for fault in result["invalid"]],
         }
         (print_json if output is Format.JSON else print_yaml)(shown)
         return

@@ -23,6 +23,7 @@ from controller.cli.common import (
     print_yaml,
     reader,
 )
+from controller.cli.manifests import all_faults, below, manifests_of
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.quantity import parse_duration
@@ -32,7 +33,6 @@ from controller.reconcile.schedule import jitter, slots
 from controller.store.reader import Reader
 
 MOST = 1000
-SUFFIXES = {".yaml", ".yml"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,10 +65,9 @@ def schedule(  # noqa: PLR0917 - options of one command
 
     Example: rondel schedule nightly.yaml --after 2027-03-27T00:00:00Z --count 5
     """
-    del root  # schedules need no inputs; the option stands for its siblings
     begin = read_time(after) if after else now()
     until = begin + read_span(span) if not (after and count) else None
-    declared = list(declarations(names or [], config, state_dir))
+    declared = list(declarations(names or [], root, config, state_dir))
     coming = slots_of(declared, begin)
     if until is not None:
         coming = takewhile(lambda one: one.slot <= until, coming)
@@ -119,28 +118,25 @@ def read_span(text: str) -> timedelta:
 
 
 def declarations(
-    names: Iterable[str], config: Path | None, state: Path | None
+    names: Iterable[str], root: Path | None, config: Path | None, state: Path | None
 ) -> Iterator[Declaration]:
     named = list(names)
     files = [name for name in named if Path(name).exists()]
     loaded = [name for name in named if name not in files]
     for name in files:
-        yield from of_path(Path(name))
+        yield from of_path(Path(name), root, config)
     if loaded or not named:
         with reader(state, config) as store:
             yield from of_store(store, loaded)
 
 
-def of_path(path: Path) -> Iterator[Declaration]:
-    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in paths:
-        hidden = any(part.startswith(".") for part in file.relative_to(path.parent).parts)
-        if file.suffix in SUFFIXES and file.is_file() and not hidden:
-            parsed = manifest.parse_file(str(file), file.read_bytes())
-            faults = [*parsed.faults, *(fault for one in parsed.documents for fault in one.faults)]
-            if faults:
-                raise UsageError("\n".join(map(str, faults)))
-            yield from (one.declaration for one in parsed.documents if one.declaration)
+def of_path(path: Path, root: Path | None, config: Path | None) -> Iterator[Declaration]:
+    manifests = manifests_of(path, root, config)
+    for file in below(path) if path.is_dir() else [path]:
+        parsed = manifests.parsed(file)
+        if faults := all_faults(parsed):
+            raise UsageError("\n".join(map(str, faults)))
+        yield from (one.declaration for one in parsed.documents if one.declaration)
 
 
 def of_store(store: Reader, names: list[str]) -> Iterator[Declaration]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from controller import collector
 from controller import config as configuration
 from controller.cli.common import ConfigOption, StateOption
 from controller.errors import UsageError
@@ -32,7 +33,8 @@ def serve(  # noqa: PLR0917 - options of one command
 
     Example: rondel serve --source ./workflows --executor local
     """
-    from controller import daemon, log  # noqa: PLC0415 - heavy: not for the other commands
+    with collector.off():
+        from controller import daemon, log  # noqa: PLC0415 - heavy: not for the other commands
 
     if listen is not None:
         raise UsageError(

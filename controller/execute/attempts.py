@@ -19,7 +19,7 @@ from controller.execute.run_ledger import RunLedger
 from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
 from controller.model.run import Attempt, Phase, StepRun
 from controller.model.settings import InfrastructureRetry
-from controller.model.workflow import Json, Step
+from controller.model.workflow import Backoff, Json, Step
 from controller.reconcile.retry import Ending, again, delay
 
 
@@ -68,25 +68,24 @@ class Shop:
     is_transient: Callable[[str], bool]  # the operator's own patterns
     session: Callable[[], Awaitable[Session]]
     drop: Callable[[Session], Awaitable[None]]  # one that was lost; `session` opens another
-    segment: Callable[[str, int], LogSegment]  # step, attempt number
+    segment: Callable[[Attempt, str], LogSegment]  # and its step as people read it
     seal: Callable[[LogSegment, Attempt], None]
     scrub: Callable[[str], str]  # an error may quote what a step said
 
 
 class StepAttempts:
-    """Runs one step. `first` is committed by the caller before `run` is awaited."""
+    """Runs one row: a step, or one combination of a matrix step."""
 
     def __init__(self, shop: Shop, step: Step, row: StepRun, interruption: Interruption) -> None:
         self._shop = shop
         self._step = step
         self._row = row
-        self._interruption = interruption
+        self.interruption = interruption
         self._infrastructure = 0  # retries spent on what the step is not to blame for
         self._own = 0  # attempts that count against the step's own limit
         self._began: datetime | None = None
         self._task: asyncio.Task[Any] | None = None  # set while it may be cancelled
-        self.name = step.name
-        self.first = self._next_attempt()
+        self.name, self.index = row.name, row.index
 
     def interrupt(self) -> None:
         """End what is going on, if it may be ended: a record or a blob being written may not.
@@ -99,7 +98,7 @@ class StepAttempts:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Here `interrupt` cancels: a process runs, or the next attempt is awaited."""
-        if self._interruption.phase is not None:
+        if self.interruption.phase is not None:
             raise asyncio.CancelledError
         self._task = asyncio.current_task()
         try:
@@ -107,10 +106,8 @@ class StepAttempts:
         finally:
             self._task = None
 
-    def start_change(self, attempt: Attempt) -> StartAttempt:
-        return StartAttempt(attempt=attempt)
-
-    def _next_attempt(self) -> Attempt:
+    def start(self) -> StartAttempt:
+        """Return the next attempt, to be committed before it is run."""
         now = self._shop.clock.now()
         self._began = self._began or now
         self._row = replace(
@@ -120,7 +117,7 @@ class StepAttempts:
             attempts=self._row.attempts + 1,
             started_at=self._row.started_at or now,
         )
-        return Attempt(
+        attempt = Attempt(
             run=self._row.run,
             step=self._row.name,
             index=self._row.index,
@@ -128,14 +125,15 @@ class StepAttempts:
             nonce=ids.nonce(),
             started_at=now,
         )
+        return StartAttempt(attempt=attempt)
 
-    async def run(self) -> Done:
+    async def run(self, begun: StartAttempt) -> Done:
         """Attempt until it succeeds, may not be tried again, or is interrupted."""
-        attempt = self.first
         while True:
+            attempt = begun.attempt
             ended = await self._attempt(attempt)
             finish = self._finish(attempt, ended)
-            wait = None if self._interruption.phase else self._wait(attempt, ended)
+            wait = None if self.interruption.phase else self._wait(attempt, ended)
             if wait is None:
                 return self._done(ended, finish)
             await self._shop.ledger.record(finish)
@@ -143,18 +141,18 @@ class StepAttempts:
                 with self.interruptible():
                     await asyncio.sleep(wait.total_seconds())
             except asyncio.CancelledError:
-                if self._interruption.phase is None:
+                if self.interruption.phase is None:
                     raise
                 return self._done(self._interrupted(), None)
-            attempt = self._next_attempt()
-            await self._shop.ledger.record(self.start_change(attempt))
+            begun = self.start()
+            await self._shop.ledger.record(begun)
 
     async def _attempt(self, attempt: Attempt) -> Ended:
-        segment = self._shop.segment(attempt.step, attempt.number)
+        segment = self._shop.segment(attempt, self._row.label)
         try:
             return await self._attempt_logged(attempt, segment)
         except asyncio.CancelledError:
-            if self._interruption.phase is None:
+            if self.interruption.phase is None:
                 raise
             return self._interrupted()
         except StalledError as error:
@@ -171,10 +169,8 @@ class StepAttempts:
             self._shop.seal(segment, attempt)
 
     async def _attempt_logged(self, attempt: Attempt, segment: LogSegment) -> Ended:
-        step = self._shop.materials.evaluate(self._step)
-        request = await self._shop.materials.request(
-            step, number=attempt.number, nonce=attempt.nonce
-        )
+        step = self._shop.materials.evaluate(self._step, self._row.matrix)
+        request = await self._shop.materials.request(step, attempt)
         if request.collect:
             request.staging.mkdir(parents=True)
         with self.interruptible():
@@ -223,8 +219,8 @@ class StepAttempts:
         )
 
     def _interrupted(self) -> Ended:
-        phase = self._interruption.phase or Phase.CANCELLED
-        return Ended(phase, self._interruption.reason, self._interruption.reason)
+        phase = self.interruption.phase or Phase.CANCELLED
+        return Ended(phase, self.interruption.reason, self.interruption.reason)
 
     def _wait(self, attempt: Attempt, ended: Ended) -> timedelta | None:
         """Return how long to wait for another attempt; None when there is none."""
@@ -233,15 +229,19 @@ class StepAttempts:
         budget = self._shop.infrastructure
         if ended.transient and self._infrastructure < budget.limit:
             self._infrastructure += 1
-            return delay(budget.backoff, attempt.run, attempt.step, self._infrastructure)
+            return self._delay(budget.backoff, attempt, self._infrastructure)
         self._own += 1
         ending = Ending.FAILED if ended.phase is Phase.FAILED else Ending.ERROR
         elapsed = self._shop.clock.now() - (self._began or attempt.started_at)
         if again(
             self._step.retry, ending, exit_code=ended.exit_code, tried=self._own, elapsed=elapsed
         ):
-            return delay(self._step.retry.backoff, attempt.run, attempt.step, self._own)
+            return self._delay(self._step.retry.backoff, attempt, self._own)
         return None
+
+    def _delay(self, backoff: Backoff, attempt: Attempt, number: int) -> timedelta:
+        """Combinations that failed together don't come back together."""
+        return delay(backoff, attempt.run, f"{attempt.step}.{attempt.index}", number)
 
     def _finish(self, attempt: Attempt, ended: Ended) -> FinishAttempt:
         return FinishAttempt(

@@ -14,10 +14,11 @@ from controller.execute.logs import LogSegment, segment_path
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
 from controller.execute.request import Materials
+from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.scrub import Scrubber
-from controller.execute.sections import hook_for, hooks_of, rows_of, sections
+from controller.execute.sections import hook_for, hooks_of
 from controller.execute.sessions import Sessions
 from controller.execute.walk import Walk
 from controller.manifest.evaluate import condition
@@ -39,15 +40,14 @@ class Execution:
         self._workflow = workflow
         self._executor = executor
         self._folder = house.state_dir / "work" / run.id
-        self._rows = rows_of(run.id, workflow)
-        self._steps = {step.name: step for _, step in sections(workflow)}
+        self._rows = Rows.of_workflow(run.id, workflow)
+        self._steps = {step.name: step for step in workflow.every_step}
         self._ended: Verdict | None = None  # what ended the run from outside
         self._now = False  # cancelled without hooks and finally
         self._walk: Walk | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._sessions = Sessions(executor, run, workflow)
         self._scrubber = Scrubber(())
-        self._started = False
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
@@ -155,7 +155,6 @@ class Execution:
         self._materials.begin()
 
     def _start(self) -> None:
-        self._started = True
         self._ledger.defer(
             StartRun(
                 run=self.run.id,
@@ -164,7 +163,7 @@ class Execution:
                 revision=self.run.revision,
                 inputs=self.run.inputs,
                 versions=self._sessions.versions,
-                steps=tuple(self._rows.values()),
+                steps=tuple(self._rows),
             )
         )
 
@@ -250,21 +249,21 @@ class Execution:
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
-        return [(self._steps[name], row) for name, row in self._rows.items() if row.phase.terminal]
+        return [(self._steps[row.name], row) for row in self._rows if row.phase.terminal]
 
     # Logs.
 
-    def _segment(self, step: str, number: int) -> LogSegment:
+    def _segment(self, attempt: Attempt, label: str) -> LogSegment:
         told = self._house.on_line
-        run = self.run.id
+        run, step, index, number = attempt.run, attempt.step, attempt.index, attempt.number
         return LogSegment(
-            segment_path(self._house.state_dir, run, step, 0, number),
+            segment_path(self._house.state_dir, run, step, index, number),
             scrubber=self._scrubber,
             clock=self._house.clock,
             max_size=self._house.log_max_size,
             on_line=None
             if told is None
-            else lambda stream, text, _: told(run, step, number, stream, text),
+            else lambda stream, text, _: told(run, label, number, stream, text),
         )
 
     def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
@@ -276,7 +275,7 @@ class Execution:
         await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
         now = self._house.clock.now()
-        never = () if self._started else self._rows.values()  # it ended before its first step
+        never = [row for row in self._rows if not row.phase.terminal]  # nothing runs any more
         await self._ledger.record(
             *(PutStep(step=never_started(row, now), at=now) for row in never),
             FinishRun(
@@ -313,17 +312,16 @@ class Execution:
         `rows` are the run's steps with everything that ran settled already.
         """
         self._ended = verdict
-        self._started = True
         self._materials.begin()
-        for row in rows:
-            self._rows[row.name] = row
-            if row.phase.terminal:
-                self._materials.note(row)
+        self._rows.restore(rows)
+        for step in self._workflow.every_step:
+            if self._rows.ended(step.name):
+                self._materials.note(step, self._rows.of(step.name))
         never = self._new_walk(self._workflow.steps)
         never.interrupt(Phase.SKIPPED, rules.RUN_ENDED)
         await never.run()
         try:
-            if any(not row.phase.terminal for row in self._rows.values()):
+            if any(not row.phase.terminal for row in self._rows):
                 await self._prepare()
             # What was lost counts as a failure to the hooks: `onFailure` runs.
             await self.after(verdict)

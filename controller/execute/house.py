@@ -10,7 +10,7 @@ from controller.execute.slots import Slots
 from controller.model.settings import InfrastructureRetry
 
 LineTold = Callable[[str, str, int, str | None, str], None]
-"""Told of each log line: run, step, attempt, stream, text."""
+"""Told of each log line: run, step (with its combination in brackets), attempt, stream, text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,8 +139,11 @@ class Keeper:
     def settle(self, step: Step, status: int) -> None:
         """The step's own process has ended: so does everything it has left behind."""
         del self.steps[step.pid], self.by_number[step.number]
-        self.end_family(step)
-        self.end_strays()
+        if self.orphans():  # most steps leave none, and one look tells
+            self.end_family(step)
+            self.end_strays()
+        else:
+            self.strays = {}
         self.say({"id": step.number, "status": status})
 
     def end(self, step: Step) -> None:
@@ -165,6 +168,10 @@ class Keeper:
             if pid not in self.steps:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
+
+    def orphans(self) -> list[int]:
+        """Return the children of ours that are no step's first process."""
+        return [pid for pid in children(os.getpid()) if pid not in self.steps]
 
     def family(self, step: Step) -> list[int]:
         """Return every process that belongs to a step, but its first."""
@@ -193,7 +200,7 @@ class Keeper:
 
     def end_strays(self) -> None:
         """A stray without marks goes when every step that may have started it has ended."""
-        orphans = [pid for pid in children(os.getpid()) if pid not in self.steps]
+        orphans = self.orphans()
         # A pid that is no orphan any more may be another's by now: it is forgotten, never killed.
         self.strays = {pid: self.strays.get(pid, set(self.steps)) for pid in orphans}
         for pid, origins in self.strays.items():

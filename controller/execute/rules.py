@@ -1,7 +1,7 @@
 """The rules of phases: which step runs, and what a run has come to. Decides, does nothing."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 
 from controller.manifest.graph import EXPRESSIVE
 from controller.manifest.template import OPENING, expressive, references, written
@@ -12,6 +12,7 @@ DEPENDENCY_FAILED = "DependencyFailed"
 DEPENDENCY_SKIPPED = "DependencySkipped"
 CONDITION_FALSE = "ConditionFalse"
 RUN_ENDED = "RunEnded"
+FAIL_FAST = "FailFast"
 EXIT_CODE = "ExitCode"
 
 
@@ -28,7 +29,8 @@ NOTHING = Uses()
 
 def uses(step: Step) -> Uses:
     """Return what the step's expressions and mounts read of other steps."""
-    texts = [text for field in EXPRESSIVE for _, text in expressive(plain(getattr(step, field)))]
+    fields = dict.fromkeys((*EXPRESSIVE, "matrix")) if step.expressive else ()
+    texts = [text for field in fields for _, text in expressive(plain(getattr(step, field)))]
     mounted = {written(m.artifact.partition(".")[0]) for m in step.mounts if m.artifact}
     if not texts and not mounted:
         return NOTHING
@@ -48,9 +50,14 @@ def plain(value: object) -> object:
     """Return a field's value as lists and maps, so that its strings can be walked."""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "path"):
-        return value.path
+    if is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def of_combination(when: str | None) -> bool:
+    """Tell whether a `when` is decided for each combination of a matrix by itself."""
+    return when is not None and any(name[0] == "matrix" for name in references(when))
 
 
 def forgiven(step: Step, done: StepRun) -> bool:
@@ -72,8 +79,19 @@ def held_back(
             if name in reads.values:
                 return DEPENDENCY_SKIPPED, f"{need.name} was skipped and has no outputs"
         elif stands_in_the_way(need, done):
-            return DEPENDENCY_FAILED, f"{need.name} ended as {done.phase}"
+            return DEPENDENCY_FAILED, f"{done.label} ended as {done.phase}"
     return None
+
+
+def judged(need: Step, rows: Sequence[StepRun]) -> Iterator[tuple[Step, StepRun]]:
+    """Yield the rows of a need that decide over others.
+
+    Combinations that a `when` has skipped are nulls in the lists of the others; they count only
+    when there is nothing else.
+    """
+    ran = [row for row in rows if row.reason != CONDITION_FALSE] if len(rows) > 1 else rows
+    for row in ran or rows:
+        yield need, row
 
 
 def stands_in_the_way(need: Step, done: StepRun) -> bool:
@@ -115,5 +133,5 @@ def worst(bad: list[StepRun], phase: Phase) -> Verdict | None:
     if done is None:
         return None
     reason = done.reason if done.reason not in {"", EXIT_CODE} else f"Step{phase}"
-    message = f"step {done.name}: {done.reason}" + (f": {done.error}" if done.error else "")
+    message = f"step {done.label}: {done.reason}" + (f": {done.error}" if done.error else "")
     return Verdict(phase, reason, message)

@@ -1,6 +1,6 @@
 """The sections of a workflow, in the order of the manifest: steps, hooks, finally."""
 
-from controller.model.run import Phase, Section, StepRun
+from controller.model.run import Phase, Section
 from controller.model.workflow import Step, Workflow
 
 
@@ -30,11 +30,3 @@ def hook_for(phase: Phase) -> Section:
             return Section.ON_CANCEL
         case _:
             return Section.ON_FAILURE
-
-
-def rows_of(run: str, workflow: Workflow) -> dict[str, StepRun]:
-    """Return the Pending row of every step, by name."""
-    return {
-        step.name: StepRun(run=run, name=step.name, section=section, position=position)
-        for position, (section, step) in enumerate(sections(workflow))
-    }

@@ -10,23 +10,27 @@ from typing import Any
 
 from controller import digest
 from controller.errors import UsageError
-from controller.manifest.build import SECTIONS, workflow
+from controller.manifest.build import SECTIONS, artifact, module, mount, output, workflow
 from controller.manifest.names import nearest
-from controller.model.agent import Agent
+from controller.model.agent import Agent, AgentCapability, AgentFramework, DaggerContainerConfig
 from controller.model.quantity import format_duration
 from controller.model.settings import DaggerSettings
-from controller.model.workflow import UNSET
+from controller.model.workflow import UNSET, Step
 
 BUILT_IN = DaggerSettings()
+CONTAINER = AgentCapability.CONTAINERIZED_WORKFLOW
 
 
-def pinned(body: str, settings: DaggerSettings) -> str:
+def pinned(body: str, settings: DaggerSettings, agents: Mapping[str, Agent] | None = None) -> str:
     """Return what a run of the body is pinned to, under the operator's configuration.
 
+    `agents` are its source's own; of one name they win over the operator's.
+
     Raises:
-        UsageError: an agent that isn't configured.
+        UsageError: an agent that nobody defines.
     """
-    return with_operator_defaults(expanded(body, settings.agents), settings)
+    known_here = {**settings.agents, **(agents or {})}
+    return with_operator_defaults(expanded(body, known_here), settings)
 
 
 def expanded(body: str, agents: Mapping[str, Agent]) -> str:
@@ -61,35 +65,77 @@ def with_operator_defaults(body: str, settings: DaggerSettings) -> str:
     return digest.canonical(value)
 
 
+def agent(name: str, spec: Mapping[str, Any]) -> Agent:
+    """Return the agent that a schema-checked spec describes, of a manifest or the configuration."""
+    return Agent(
+        name=name,
+        framework=AgentFramework(spec.get("framework", "dagger")),
+        capabilities=tuple(map(AgentCapability, spec.get("capabilities", (CONTAINER,)))),
+        description=spec.get("description", ""),
+        inputs=spec.get("inputs", {}),
+        container=container(spec["container"]) if "container" in spec else None,
+        module=module(spec["module"]) if "module" in spec else None,
+        outputs=tuple(output(key, one) for key, one in spec.get("outputs", {}).items()),
+        artifacts=tuple(map(artifact, spec.get("artifacts", ()))),
+    )
+
+
+def container(spec: Mapping[str, Any]) -> DaggerContainerConfig:
+    return DaggerContainerConfig(
+        image=spec["image"],
+        args=tuple(spec["args"]) if "args" in spec else None,
+        script=spec.get("script"),
+        env=spec.get("env", {}),
+        mounts=tuple(map(mount, spec.get("mounts", ()))),
+        workdir=spec.get("workdir"),
+        user=spec.get("user"),
+    )
+
+
+def known_as(name: str, agents: Mapping[str, Agent]) -> Agent | None:
+    """Return the agent of that name, if there is one; `_` and `-` are the same in it."""
+    normal = name.replace("_", "-")
+    return {key.replace("_", "-"): agent for key, agent in agents.items()}.get(normal)
+
+
 def known(name: str, agents: Mapping[str, Agent]) -> Agent:
     """Return the agent of that name; `_` and `-` are the same in it. Raises UsageError."""
-    normal = name.replace("_", "-")
-    found = {key.replace("_", "-"): agent for key, agent in agents.items()}.get(normal)
+    found = known_as(name, agents)
     if found is None:
-        raise UsageError(
-            f"there is no agent {name!r}",
-            remedy=nearest(normal, agents) if agents else "define it under `agents`",
-        )
+        remedy = nearest(name, agents) if agents else "define it under `agents`"
+        raise UsageError(f"there is no agent {name!r}", remedy=remedy)
     return found
 
 
 def become(step: dict[str, Any], agent: Agent) -> None:
     """Make a step what its agent is; what the step says itself wins."""
-    container = agent.container
-    if container is None:
-        raise UsageError(f"agent {agent.name!r} has no container")
     step.setdefault("inputs", {})
+    if agent.container is not None:
+        run_in(step, agent.container)
+    if agent.module is not None:
+        one = agent.module
+        step["module"] = {"ref": one.ref, "version": one.version, "call": one.call}
+        step["module"]["args"] = dict(one.args)
+    if agent.inputs:
+        step["inputsSchema"] = dict(agent.inputs)
+    step["outputs"] = {**outputs(agent), **step.get("outputs", {})}
+    artifacts = [{"name": one.name, "path": one.path} for one in agent.artifacts]
+    step["artifacts"] = [*artifacts, *step.get("artifacts", ())]
+
+
+def run_in(step: dict[str, Any], container: DaggerContainerConfig) -> None:
     step.setdefault("image", container.image)
     if container.script is not None:
         step["script"] = container.script
     else:
         step["args"] = list(container.args or ())
-    if container.workdir is not None:
-        step.setdefault("workdir", container.workdir)
+    for key in ("workdir", "user"):
+        if (value := getattr(container, key)) is not None:
+            step.setdefault(key, value)
     step["env"] = {**container.env, **step.get("env", {})}
-    step["outputs"] = {**outputs(agent), **step.get("outputs", {})}
-    artifacts = [{"name": one.name, "path": one.path} for one in agent.artifacts]
-    step["artifacts"] = [*artifacts, *step.get("artifacts", ())]
+    mounts = [{"input": one.input, "path": one.path} for one in container.mounts]
+    if mounts:
+        step["mounts"] = [*mounts, *step.get("mounts", ())]
 
 
 def outputs(agent: Agent) -> dict[str, Any]:
@@ -98,6 +144,17 @@ def outputs(agent: Agent) -> dict[str, Any]:
         | ({} if one.default is UNSET else {"default": one.default})
         for one in agent.outputs
     }
+
+
+def unfit(step: Step) -> str:
+    """Return how an evaluated step's inputs don't fit its agent's schema; "" when they do."""
+    if not step.inputs_schema:
+        return ""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 90 ms: only for typed inputs
+
+    given = dict(step.inputs or {})
+    errors = Draft202012Validator(dict(step.inputs_schema)).iter_errors(given)
+    return "; ".join("/".join(map(str, ("inputs", *e.path))) + f": {e.message}" for e in errors)
 
 
 def until_step(body: str, name: str) -> str:

@@ -90,7 +90,8 @@ def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
     known = {written(raw["name"]): raw["name"] for raw in raws}
     full = (with_defaults(raw, spec.get("defaults", {})) for raw in raws)
     return tuple(
-        step(raw, all_needs(raw, known, texts(raw) if expressions else ())) for raw in full
+        step(raw, all_needs(raw, known, texts(raw) if expressions else ()), expressive=expressions)
+        for raw in full
     )
 
 
@@ -124,7 +125,7 @@ def merged(below: Raw, above: Raw) -> dict[str, Any]:
     return both
 
 
-def step(raw: Raw, needs: tuple[str, ...]) -> Step:
+def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
     return Step(
         name=raw["name"],
         image=raw.get("image"),
@@ -132,6 +133,7 @@ def step(raw: Raw, needs: tuple[str, ...]) -> Step:
         args=tuple(raw["args"]) if "args" in raw else None,
         agent=raw.get("agent"),
         inputs=raw.get("inputs"),
+        inputs_schema=raw.get("inputsSchema"),
         module=_if_given(module, raw, "module"),
         uses=_if_given(call, raw, "uses"),
         alert=raw.get("alert"),
@@ -153,6 +155,7 @@ def step(raw: Raw, needs: tuple[str, ...]) -> Step:
         continue_on_error=_forgiven(raw.get("continueOnError", False)),
         success_exit_codes=_successes(raw.get("successExitCodes", ())),
         cache=cache(raw.get("cache", {})),
+        expressive=expressive,
     )
 
 

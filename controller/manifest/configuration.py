@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from controller.errors import UsageError
-from controller.model.agent import Agent, AgentCapability, AgentFramework, DaggerContainerConfig
+from controller.manifest.agents import agent
 from controller.model.quantity import parse_duration, parse_size
 from controller.model.settings import (
     DaggerSettings,
@@ -21,13 +21,9 @@ from controller.model.settings import (
     Settings,
 )
 from controller.model.workflow import (
-    UNSET,
-    Artifact,
     Backoff,
     CacheMode,
     CachePolicy,
-    Output,
-    OutputType,
 )
 
 Document = Mapping[str, Any]
@@ -187,36 +183,6 @@ def cache_policy(document: Document) -> CachePolicy:
     return CachePolicy(
         mode=CacheMode(document.get("mode", CacheMode.OFF)) if enabled else CacheMode.OFF,
         ttl=duration(document, "ttl", CachePolicy().ttl),
-    )
-
-
-def agent(name: str, document: Document) -> Agent:
-    container = document["container"]
-    return Agent(
-        name=name,
-        framework=AgentFramework(document.get("framework", "dagger")),
-        capabilities=tuple(
-            AgentCapability(one) for one in document.get("capabilities", ["containerized_workflow"])
-        ),
-        description=document.get("description", ""),
-        inputs=document.get("inputs", {}),
-        container=DaggerContainerConfig(
-            image=container["image"],
-            args=tuple(container["args"]) if "args" in container else None,
-            script=container.get("script"),
-            env=container.get("env", {}),
-            workdir=container.get("workdir"),
-        ),
-        outputs=tuple(
-            Output(
-                name=output,
-                path=one["path"],
-                type=OutputType(one.get("type", "string")),
-                default=one.get("default", UNSET),
-            )
-            for output, one in document.get("outputs", {}).items()
-        ),
-        artifacts=tuple(Artifact(**one) for one in document.get("artifacts", ())),
     )
 
 

@@ -36,7 +36,9 @@ def encode(parsed: ParsedFile) -> str:
 
 def _document(document: ParsedDocument) -> list[Any]:
     head = [document.kind, document.name, document.document, document.line]
-    return [*head, None if document.declaration is None else _declaration(document.declaration)]
+    if document.declaration is not None:
+        return [*head, _declaration(document.declaration)]
+    return [*head, document.body]  # of an Agent or Defaults: few, and always needed whole
 
 
 def _declaration(one: Declaration) -> list[Any]:
@@ -47,6 +49,7 @@ def _declaration(one: Declaration) -> list[Any]:
         _on_change(one.on_change),
         [[i.name, i.path, i.ignore] for i in one.inputs],
         one.secrets,
+        one.agents,
         one.concurrency_policy,
         one.priority,
         None if one.starting_deadline is None else one.starting_deadline.total_seconds(),
@@ -85,7 +88,10 @@ def _on_change(value: OnChange | None) -> list[bool] | None:
 
 
 def decode(text: str, *, source: str, path: str, blob: str) -> ParsedFile:
-    """Return the file that `encode` was given, as file `path` of `source`, its bodies None."""
+    """Return the file that `encode` was given, as file `path` of `source`; workflows' bodies None.
+
+    `blob` is what the text was known by: see `parse.known_by`.
+    """
     value = json.loads(text)
     where = (source, path, blob)
     documents = tuple([_read_document(item, where) for item in value["documents"]])
@@ -93,15 +99,23 @@ def decode(text: str, *, source: str, path: str, blob: str) -> ParsedFile:
 
 
 def _read_document(item: list[Any], where: tuple[str, str, str]) -> ParsedDocument:
-    kind, name, number, line, index = item
-    declaration = None if index is None else _read_declaration(index, name, number, where)
-    return ParsedDocument(kind=kind, name=name, document=number, line=line, declaration=declaration)
+    kind, name, number, line, told = item
+    whole = not isinstance(told, list)
+    return ParsedDocument(
+        kind=kind,
+        name=name,
+        document=number,
+        line=line,
+        declaration=None if whole else _read_declaration(told, name, number, where),
+        body=told if whole else None,
+    )
 
 
 def _read_declaration(
     item: list[Any], name: str, number: int, where: tuple[str, str, str]
 ) -> Declaration:
-    digest_, suspended, schedules, change, inputs, secrets, policy, priority, late, *last = item
+    digest_, suspended, schedules, change, inputs, secrets, agents, policy, *last = item
+    priority, late, catch_up, max_catch_up, seldom = last
     return Declaration(
         source=where[0],
         name=name,
@@ -114,12 +128,13 @@ def _read_declaration(
         on_change=None if change is None else _changes(*change),
         inputs=tuple([Input(name=n, path=p, ignore=tuple(i)) for n, p, i in inputs]),
         secrets=tuple(secrets),
+        agents=tuple(agents),
         concurrency_policy=ConcurrencyPolicy(policy),
         priority=priority,
         starting_deadline=None if late is None else _seconds(late),
-        catch_up=CatchUp(last[0]),
-        max_catch_up=last[1],
-        **{name: _SELDOM[name](value) for name, value in last[2].items()},
+        catch_up=CatchUp(catch_up),
+        max_catch_up=max_catch_up,
+        **{name: _SELDOM[name](value) for name, value in seldom.items()},
     )
 
 

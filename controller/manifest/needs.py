@@ -16,13 +16,19 @@ _SHOWN = 12  # names of a cycle
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
-def check(spec: dict[str, Any], steps: raw.Steps, texts: Texts) -> Iterator[Finding]:
+def check(
+    spec: dict[str, Any],
+    steps: raw.Steps,
+    texts: Texts,
+    open_steps: frozenset[str] = frozenset(),
+) -> Iterator[Finding]:
     """Yield needs and mounts of unknown things, and one cycle of each section.
 
     Args:
         spec: the raw spec.
         steps: its steps, hooks and finally steps.
         texts: its strings that hold expressions, with their paths.
+        open_steps: steps that may leave artifacts nobody here knows of.
     """
     yield from _default_mounts(spec)
     texts = [(path, text) for path, text in texts if "steps" in text]
@@ -35,7 +41,7 @@ def check(spec: dict[str, Any], steps: raw.Steps, texts: Texts) -> Iterator[Find
     inputs = _inputs(spec)
     for section in SECTIONS:
         if section in spec:
-            yield from _section_mounts(spec, section, inputs)
+            yield from _section_mounts(spec, section, inputs, open_steps)
 
 
 def _unknown_needs(spec: dict[str, Any], section: str) -> Iterator[Finding]:
@@ -134,13 +140,15 @@ def _default_mounts(spec: dict[str, Any]) -> Iterator[Finding]:
         yield from _input(mount, _inputs(spec), path)
 
 
-def _section_mounts(spec: dict[str, Any], section: str, inputs: set[str]) -> Iterator[Finding]:
+def _section_mounts(
+    spec: dict[str, Any], section: str, inputs: set[str], open_steps: frozenset[str]
+) -> Iterator[Finding]:
     made: set[str] | None = None  # only sections that mount an artifact list what there is
     for number, step in raw.entries(spec, section):
         for index, mount in raw.entries(step, "mounts"):
             where = (*raw.step_path(section, number), "mounts", index)
             yield from _input(mount, inputs, where)
-            if "artifact" in mount:
+            if "artifact" in mount and str(mount["artifact"]).partition(".")[0] not in open_steps:
                 made = set(artifacts(spec, section)) if made is None else made
                 yield from _artifact(mount["artifact"], made, where)
 

@@ -7,17 +7,25 @@ from typing import Any
 
 from controller import digest
 from controller.manifest import checks, raw, reader, schema, starts, tree, values
+from controller.manifest.around import PLAIN, Around, schema_findings
 from controller.manifest.finding import Finding, Path, pointer
 from controller.manifest.template import OPENING
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile
 from controller.model.workflow import ConcurrencyPolicy, Json
 
 API = "rondel/"
+WORKFLOW, AGENT = "Workflow", "Agent"
 MAX_FAULTS = 100  # of one file
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
-def parse_file(path: str, data: bytes, *, source: str = "", blob: str | None = None) -> ParsedFile:
+Where = tuple[str, str, str, Around]
+"""The source's name, the file's path, what its text is known by, what stands around it."""
+
+
+def parse_file(
+    path: str, data: bytes, *, source: str = "", blob: str | None = None, around: Around = PLAIN
+) -> ParsedFile:
     """Return all that the file says: its manifests, or every fault with its position.
 
     Args:
@@ -25,14 +33,22 @@ def parse_file(path: str, data: bytes, *, source: str = "", blob: str | None = N
         data: the file's bytes.
         source: the source's name, for declarations.
         blob: Git's id of the bytes; computed when left out.
+        around: the Defaults and agents that the file's workflows are read with.
     """
-    blob = digest.git_blob(data) if blob is None else blob
+    blob = known_by(digest.git_blob(data) if blob is None else blob, around)
     if fault := _unreadable(path, data):
         return ParsedFile(blob=blob, faults=(fault,))
+    where = (source, path, blob, around)
     try:
-        return _fast(path, data, source, blob)
+        return _fast(data, where)
     except reader.IntricateError:
-        return _explained(path, data, source, blob)
+        return _explained(data, where)
+
+
+def known_by(blob: str, around: Around) -> str:
+    """Return what a text is known by: Git's blob id, and what it is read with when that matters."""
+    mark = around.mark
+    return f"{blob}+{mark}" if mark else blob
 
 
 def _unreadable(path: str, data: bytes) -> Fault | None:
@@ -53,33 +69,44 @@ def is_manifest(value: Json) -> bool:
     return isinstance(version, str) and version.startswith(API)
 
 
-def _fast(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
+def _fast(data: bytes, where: Where) -> ParsedFile:
     documents = []
     ignored = 0
     for number, (line, value) in enumerate(reader.read(data)):
         if not is_manifest(value):
             ignored += 1
         else:
-            documents.append(_judged_fast(value, number, line, (source, path, blob)))
-    return ParsedFile(blob=blob, documents=tuple(documents), ignored=ignored)
+            documents.append(_judged_fast(value, number, line, where))
+    return ParsedFile(blob=where[2], documents=tuple(documents), ignored=ignored)
 
 
-def _judged_fast(
-    value: dict[str, Any], number: int, line: int, where: tuple[str, str, str]
-) -> ParsedDocument:
+def _judged_fast(value: dict[str, Any], number: int, line: int, where: Where) -> ParsedDocument:
     kind = value.get("kind")
     if kind not in schema.KINDS or not schema.decider(kind)(value):
         raise reader.IntricateError
     document = _document(value, number, line, where)
     expressions = document.body is not None and OPENING in document.body
-    if any(checks.check(value, expressions=expressions)):
+    if any(_checked(value, where[3], expressions=expressions)):
         raise reader.IntricateError
     return document
 
 
-def _document(
-    value: dict[str, Any], number: int, line: int, where: tuple[str, str, str]
-) -> ParsedDocument:
+def _checked(
+    value: dict[str, Any], around: Around, *, expressions: bool = True
+) -> Iterable[Finding]:
+    """Return what is wrong with a document beyond its schema, as it stands in its surroundings."""
+    kind = value.get("kind", WORKFLOW)
+    if kind != WORKFLOW:
+        return schema_findings(value) if kind == AGENT else ()
+    spec = value.get("spec")
+    if isinstance(spec, dict) and around.defaults:
+        value = around.applied(value)
+    return checks.check(value, expressions=expressions or bool(around.defaults), around=around)
+
+
+def _document(value: dict[str, Any], number: int, line: int, where: Where) -> ParsedDocument:
+    if value["kind"] == WORKFLOW:
+        value = where[3].applied(value)
     metadata, spec = value["metadata"], value["spec"]
     body, spec_digest = pinned(metadata, spec)
     name = metadata["name"]
@@ -88,7 +115,9 @@ def _document(
         name=name,
         document=number,
         line=line,
-        declaration=_declaration(spec, spec_digest, name, number, where),
+        declaration=_declaration(spec, spec_digest, name, number, where)
+        if value["kind"] == WORKFLOW
+        else None,
         body=body,
     )
 
@@ -104,7 +133,7 @@ def pinned(metadata: dict[str, Any], spec: dict[str, Any]) -> tuple[str, str]:
 
 
 def _declaration(
-    spec: dict[str, Any], spec_digest: str, name: str, number: int, where: tuple[str, str, str]
+    spec: dict[str, Any], spec_digest: str, name: str, number: int, where: Where
 ) -> Declaration:
     return Declaration(
         source=where[0],
@@ -121,14 +150,15 @@ def _declaration(
     )
 
 
-def _explained(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
+def _explained(data: bytes, where: Where) -> ParsedFile:
+    path = where[1]
     forest = tree.read(data)
     documents = []
     ignored = 0
     for number, one in enumerate(forest.trees):
         value = tree.value(one.root)
         if is_manifest(value):
-            documents.append(_judged(one, value, number, (source, path, blob)))
+            documents.append(_judged(one, value, number, where))
         else:
             ignored += 1
     faults: tuple[Fault, ...] = ()
@@ -136,7 +166,7 @@ def _explained(path: str, data: bytes, source: str, blob: str) -> ParsedFile:
         place, problem, remedy = forest.stopped
         faults = (_fault(path, place, "", problem, remedy),)
     limited = _limited(documents, MAX_FAULTS - len(faults))
-    return ParsedFile(blob=blob, documents=limited, faults=faults, ignored=ignored)
+    return ParsedFile(blob=where[2], documents=limited, faults=faults, ignored=ignored)
 
 
 def _fault(path: str, place: tree.Place, at: str, problem: str, remedy: str) -> Fault:
@@ -170,10 +200,8 @@ def _with_faults(document: ParsedDocument, faults: tuple[Fault, ...]) -> ParsedD
     )
 
 
-def _judged(
-    one: tree.Tree, value: dict[str, Any], number: int, where: tuple[str, str, str]
-) -> ParsedDocument:
-    found = list(islice(findings(one.root, value), MAX_FAULTS))
+def _judged(one: tree.Tree, value: dict[str, Any], number: int, where: Where) -> ParsedDocument:
+    found = list(islice(findings(one.root, value, where[3]), MAX_FAULTS))
     if not found:
         return _document(value, number, one.line, where)
     faults = {_located(one.root, where[1], finding): None for finding in found}
@@ -198,27 +226,36 @@ def _located(root: tree.Node, path: str, finding: Finding) -> Fault:
     return _fault(path, place, pointer(finding.path), finding.problem, finding.remedy)
 
 
-def findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
+def findings(root: tree.Node, value: dict[str, Any], around: Around) -> Iterator[Finding]:
     """Yield all that is wrong with a document; what a fault makes unsure is not judged again."""
     broken = list(tree.findings(root))
     yield from broken
     hidden = {finding.path for finding in broken}
-    judged = chain(_schema_findings(value), _env_findings(root, value), checks.check(value))
+    judged = chain(_schema_findings(value), _env_findings(root, value), _checked(value, around))
     for finding in judged:
         if not _below(finding.path, hidden):
-            yield finding
+            yield _inherited(finding, root) if around.defaults else finding
+
+
+def _inherited(finding: Finding, root: tree.Node) -> Finding:
+    """Say of what stands in no file of the workflow that its folder's Defaults brought it."""
+    path = finding.path[:3]
+    if path[:2] not in {("spec", "defaults"), ("spec", "history")} or tree.node_at(root, path):
+        return finding
+    return finding._replace(problem=f"{finding.problem} (from the Defaults of its folder)")
 
 
 def _schema_findings(value: dict[str, Any]) -> Iterable[Finding]:
     kind = value.get("kind")
-    if kind in schema.LATER_KINDS:
-        problem = f"kind {kind} is not supported by this version"
-        return [Finding(("kind",), problem, "remove the document for now")]
-    if schema.decider("Workflow")(value):
+    if kind not in schema.KINDS:
+        listed = ", ".join(schema.KINDS)
+        shown = f"there is no kind {kind!r}" if kind is not None else "`kind` is missing"
+        return [Finding(("kind",), shown, f"use one of {listed}")]
+    if schema.decider(kind)(value):
         return []
     from controller.manifest.explain import explain  # noqa: PLC0415 - jsonschema costs 90 ms
 
-    return explain("Workflow", value)
+    return explain(kind, value)
 
 
 def _env_findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
@@ -226,6 +263,8 @@ def _env_findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
 
     So must a version in a matrix: 3.10 would become 3.1.
     """
+    if value.get("kind") != WORKFLOW:
+        return
     for path, key, item in chain(_env_values(value), _axis_numbers(value)):
         node = tree.node_at(root, (*path, key))
         if isinstance(item, (bool, int, float)) and node is not None and not node.canonical:

@@ -5,29 +5,28 @@ from typing import Any
 
 from controller.errors import UsageError
 from controller.manifest import checks, schema
+from controller.manifest.around import PLAIN, Around
 from controller.manifest.build import workflow
 from controller.manifest.finding import Finding, pointer
 from controller.manifest.parse import pinned
-from controller.manifest.values import ONLY_AN_AGENT
 from controller.model.workflow import Workflow
 
 API_VERSION = "rondel/v1alpha1"
 
 
 def build_workflow(
-    metadata: dict[str, Any], spec: dict[str, Any], *, expanded: bool = False
+    metadata: dict[str, Any], spec: dict[str, Any], *, around: Around = PLAIN
 ) -> tuple[Workflow, str]:
     """Return the workflow that a program describes in the manifest's words, and its body.
 
-    `expanded` says that agents' containers stand in their steps already, beside `inputs`.
+    `around` has the agents that its steps may use.
 
     Raises:
         UsageError: it has faults; all of them are listed, one a line.
     """
     document = _plain({"metadata": metadata, "spec": spec})
     document |= {"apiVersion": API_VERSION, "kind": "Workflow"}
-    found = [one for one in _findings(document) if not (expanded and one.problem == ONLY_AN_AGENT)]
-    if found:
+    if found := _findings(document, around):
         name = metadata.get("name", "the workflow")
         raise UsageError("\n".join(map(_line, found)), where=f"workflow {name}")
     body, _ = pinned(document["metadata"], document["spec"])
@@ -42,13 +41,13 @@ def _plain(value: Any) -> Any:
         raise UsageError(f"a workflow holds JSON values only: {error}") from None
 
 
-def _findings(document: dict[str, Any]) -> list[Finding]:
+def _findings(document: dict[str, Any], around: Around) -> list[Finding]:
     found: list[Finding] = []
     if not schema.decider("Workflow")(document):
         from controller.manifest.explain import explain  # noqa: PLC0415 - jsonschema costs 90 ms
 
         found.extend(explain("Workflow", document))
-    return list(dict.fromkeys((*found, *checks.check(document))))
+    return list(dict.fromkeys((*found, *checks.check(document, around=around))))
 
 
 def _line(finding: Finding) -> str:

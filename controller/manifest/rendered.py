@@ -3,18 +3,20 @@
 from typing import Any
 
 from controller.manifest import needs, tree
+from controller.manifest.around import PLAIN, Around
 from controller.manifest.build import SECTIONS, with_defaults
 from controller.manifest.template import expressive
 
 
-def rendered(data: bytes, document: int) -> dict[str, Any]:
+def rendered(data: bytes, document: int, around: Around = PLAIN) -> dict[str, Any]:
     """Return one valid document of a file, its keys in the author's order.
 
     Args:
         data: the file's bytes.
         document: which one, from 0, as ParsedDocument counts.
+        around: the Defaults it stands under.
     """
-    value: dict[str, Any] = tree.value(tree.read(data).trees[document].root)
+    value: dict[str, Any] = around.applied(tree.value(tree.read(data).trees[document].root))
     spec = value["spec"]
     full = {key: item for key, item in spec.items() if key != "defaults"}
     for section in SECTIONS:

@@ -13,8 +13,7 @@ from typing import Any
 from controller.manifest.formats import FORMATS, accepts
 from controller.model.workflow import Json
 
-KINDS = ("Workflow",)
-LATER_KINDS = ("Agent", "Defaults")
+KINDS = ("Workflow", "Agent", "Defaults")
 CONFIGURATION = ("Config", "Dagger")
 SHIPPED = (*KINDS, *CONFIGURATION)
 HINTS = frozenset({"pattern", "minLength", "maxLength"})  # for editors; the format decides
@@ -23,7 +22,7 @@ _ONLY_SHOWN = frozenset({"description", "title", "default", "errorMessage", "$id
 
 @cache
 def text(kind: str) -> str:
-    """Return the schema of `kind` ("Workflow", "Config", "Dagger") as JSON text.
+    """Return the schema of `kind` ("Workflow", "Agent", "Defaults", "Config", ...) as JSON text.
 
     Raises:
         KeyError: there is no such kind.

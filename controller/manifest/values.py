@@ -9,8 +9,6 @@ from controller.manifest.names import nearest
 from controller.manifest.template import OPENING
 from controller.model.workflow import Json
 
-ONLY_AN_AGENT = "only an agent has `inputs`"
-
 
 def _integer(value: Json) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
@@ -168,7 +166,7 @@ def _steps(spec: dict[str, Any], steps: raw.Steps) -> Iterator[Finding]:
         path = raw.step_path(section, index)
         if "inputs" in step and "agent" not in step:
             remedy = "pass values by env, or mount an input"
-            yield Finding((*path, "inputs"), ONLY_AN_AGENT, remedy, True)  # noqa: FBT003 - a record
+            yield Finding((*path, "inputs"), "only an agent has `inputs`", remedy, True)  # noqa: FBT003 - a record
         for name, output in raw.mapping(step, "outputs").items():
             if isinstance(output, dict) and output.get("default") is not None:
                 yield from _type(output, output["default"], (*path, "outputs", name, "default"))
@@ -186,16 +184,18 @@ def _secrets(step: dict[str, Any], declared: set[str], path: Path) -> Iterator[F
 
 
 def names_used(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return what the spec names outside itself, sorted: secrets, alerts, workflows it calls."""
+    """Return what the spec names outside itself, sorted: secrets, agents, alerts, calls."""
     secrets = {name for _, name in raw.texts(spec, "secrets")}
-    alerts, calls = set(), set()
+    agents, alerts, calls = set(), set(), set()
     for _, _, step in raw.steps(spec):
         for _, use in raw.entries(step, "secrets"):
             if isinstance(name := use.get("secret"), str):
                 secrets.add(name)
+        if isinstance(agent := step.get("agent"), str):
+            agents.add(agent)
         if isinstance(alert := step.get("alert"), str):
             alerts.add(alert)
         if isinstance(called := raw.mapping(step, "uses").get("workflow"), str):
             calls.add(called)
-    found = {"secrets": secrets, "alerts": alerts, "calls": calls}
+    found = {"secrets": secrets, "agents": agents, "alerts": alerts, "calls": calls}
     return {kind: tuple(sorted(names)) for kind, names in found.items()}

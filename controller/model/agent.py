@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from controller.model.workflow import Artifact, Json, Mount, Output
+from controller.model.workflow import Artifact, Json, ModuleCall, Mount, Output
 
 
 class AgentFramework(StrEnum):
@@ -26,6 +26,7 @@ class DaggerContainerConfig:
     env: Mapping[str, Json] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     workdir: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Agent:
     capabilities: tuple[AgentCapability, ...] = (AgentCapability.CONTAINERIZED_WORKFLOW,)
     description: str = ""
     inputs: Mapping[str, Json] = field(default_factory=dict)  # JSON Schema; {} takes anything
-    container: DaggerContainerConfig | None = None
+    container: DaggerContainerConfig | None = None  # exactly one of container and module
+    module: ModuleCall | None = None
     outputs: tuple[Output, ...] = ()
     artifacts: tuple[Artifact, ...] = ()

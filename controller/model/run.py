@@ -1,11 +1,14 @@
 """What happened: runs, their steps, attempts and events."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from controller.model.workflow import Json
+
+LONGEST_SHOWN = 40  # letters of one value in a label
 
 
 class Phase(StrEnum):
@@ -107,6 +110,25 @@ class StepRun:
     error: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name as people read it: `render[format=html,os=linux]`."""
+        return labelled(self.name, self.matrix)
+
+
+def labelled(step: str, matrix: Mapping[str, Json] | None) -> str:
+    """Return a step's name with the values of its combination, long ones cut."""
+    if not matrix:
+        return step
+    values = ",".join(f"{name}={shown(value)}" for name, value in matrix.items())
+    return f"{step}[{values}]"
+
+
+def shown(value: Json) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else line[: LONGEST_SHOWN - 3] + "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class Fault:
     pointer: str = ""  # JSON pointer to the field, "" for the document
     problem: str
     remedy: str = ""
+    reason: str = "InvalidManifest"  # of the condition it makes
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -67,7 +68,7 @@ class Declaration:
     name: str
     file: str  # relative to the source's root
     document: int  # which document of the file, from 0
-    blob: str  # Git's id of the file's content
+    blob: str  # Git's id of the file's content; behind a "+" what it was read with, if anything
     spec_digest: str
     suspended: bool = False  # spec.suspend
     schedules: tuple[Schedule, ...] = ()
@@ -76,6 +77,7 @@ class Declaration:
     webhooks: tuple[Webhook, ...] = ()
     inputs: tuple[Input, ...] = ()
     secrets: tuple[str, ...] = ()  # every secret's name that the manifest uses
+    agents: tuple[str, ...] = ()  # every agent's name that its steps use
     alerts: tuple[str, ...] = ()  # every alert's name that its hooks send
     calls: tuple[str, ...] = ()  # every workflow that its steps use, as written
     concurrency: Concurrency | None = None
@@ -98,8 +100,8 @@ class Declaration:
 class ParsedDocument:
     """One manifest of a file: its declaration and, as canonical JSON, what a run is pinned to.
 
-    `body` is `{"metadata": {...}, "spec": {...}}` of one valid Workflow; faulty documents have
-    `faults` and no declaration. `name` is "" when it can't be read.
+    `body` is `{"metadata": {...}, "spec": {...}}` of one valid document; only a Workflow has a
+    declaration. Faulty documents have `faults` and neither. `name` is "" when it can't be read.
     """
 
     kind: str

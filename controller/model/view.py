@@ -6,6 +6,7 @@ from typing import Any
 
 from controller.model.condition import Condition, Health, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
+from controller.model.source import Fault
 
 View = dict[str, Any]
 
@@ -167,3 +168,15 @@ def log_view(
         "line": line["line"],
     }
     return {**view, "matrix": matrix} if matrix is not None else view
+
+
+def fault_view(fault: Fault) -> View:
+    """Return a fault as `validate` and `plan` list it."""
+    return {
+        "file": fault.file,
+        "line": fault.line,
+        "column": fault.column,
+        "pointer": fault.pointer,
+        "problem": fault.problem,
+        "remedy": fault.remedy,
+    }

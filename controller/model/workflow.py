@@ -283,6 +283,7 @@ class Step:
     args: tuple[str, ...] | None = None
     agent: str | None = None
     inputs: Mapping[str, Json] | None = None  # an agent's, may hold expressions
+    inputs_schema: Mapping[str, Json] | None = None  # the agent's JSON Schema for them
     module: ModuleCall | None = None
     uses: WorkflowCall | None = None
     alert: str | None = None  # of a hook: an alert of the configuration in place of a process
@@ -304,6 +305,7 @@ class Step:
     continue_on_error: bool | tuple[int, ...] = False  # the exit codes that are forgiven
     success_exit_codes: tuple[int, ...] = (0,)
     cache: CachePolicy = field(default_factory=CachePolicy)
+    expressive: bool = True  # false: nothing in its manifest is an expression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

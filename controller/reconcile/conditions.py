@@ -29,7 +29,7 @@ def judged(status: WorkflowStatus, fault: Fault | None, now: datetime) -> Workfl
         ready = condition("Ready", Status.TRUE, "Reconciled", "", now, status.generation)
         conditions = put(drop(status.conditions, "Stalled"), ready)
         return replace(status, conditions=conditions, sync=Sync.SYNCED)
-    reason = "InvalidManifest"
+    reason = fault.reason
     ready = condition("Ready", Status.FALSE, reason, str(fault), now, status.generation)
     stalled = condition("Stalled", Status.TRUE, reason, str(fault), now, status.generation)
     conditions = put(put(status.conditions, ready), stalled)

@@ -7,6 +7,7 @@ from functools import cached_property
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
 
 WORKFLOW = "Workflow"
+OTHERS = frozenset({"Agent", "Defaults"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
 
 def is_nameless(document: ParsedDocument) -> bool:
     """Tell whether a faulty document could be any workflow."""
-    return bool(document.faults) and not (document.kind == WORKFLOW and document.name)
+    known = document.kind in OTHERS or (document.kind == WORKFLOW and document.name)
+    return bool(document.faults) and not known
 
 
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from controller.model import view
 from controller.model.run import Attempt, Run
+from controller.model.workflow import Json
 from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
+Matrices = Mapping[tuple[str, int], Mapping[str, Json]]
+"""The values of a run's combinations, by step and index."""
 
 
 class LogFollower:
@@ -22,17 +25,17 @@ class LogFollower:
         self._step = step
         self._read: dict[tuple[str, int, int], int] = {}  # bytes, of each attempt
 
-    def new_lines(self, attempts: list[Attempt]) -> list[view.View]:
+    def new_lines(self, attempts: list[Attempt], matrices: Matrices) -> list[view.View]:
         """Return the lines that are new since the last call, by time."""
         found = [
             line
             for attempt in attempts
             if self._step in {None, attempt.step}
-            for line in self._lines(attempt)
+            for line in self._lines(attempt, matrices.get((attempt.step, attempt.index)))
         ]
         return sorted(found, key=lambda line: str(line["time"]))
 
-    def _lines(self, attempt: Attempt) -> Iterator[view.View]:
+    def _lines(self, attempt: Attempt, matrix: Json) -> Iterator[view.View]:
         key = (attempt.step, attempt.index, attempt.number)
         data = self._data(attempt, self._read.get(key, 0))
         whole = data.rpartition(b"\n")[0]
@@ -41,7 +44,11 @@ class LogFollower:
         self._read[key] = self._read.get(key, 0) + len(whole) + 1
         for raw in whole.split(b"\n"):
             yield view.log_view(
-                json.loads(raw), run=self._run, step=attempt.step, attempt=attempt.number
+                json.loads(raw),
+                run=self._run,
+                step=attempt.step,
+                attempt=attempt.number,
+                matrix=matrix,
             )
 
     def _data(self, attempt: Attempt, start: int) -> bytes:
@@ -69,8 +76,10 @@ async def follow_log(
     """Yield JSON lines; with `follow` until the run is over."""
     follower = LogFollower(records.state_dir, run, step)
     while True:
-        now, attempts = await records.read(lambda r: (r.run(run.id), r.attempts(run.id)))
-        for line in follower.new_lines(attempts):
+        now, attempts, matrices = await records.read(
+            lambda r: (r.run(run.id), r.attempts(run.id), r.matrices(run.id))
+        )
+        for line in follower.new_lines(attempts, matrices):
             yield json.dumps(line, ensure_ascii=False) + "\n"
         if not follow or now is None or now.phase.terminal:
             return

@@ -21,8 +21,10 @@ def open_source(
     """
     if isinstance(settings, DirectorySource):
         from controller.source.directory import Directory  # noqa: PLC0415 - one of the two
+        from controller.source.memory import Memory  # noqa: PLC0415 - as above
 
-        return Directory(settings, clock=clock)
+        memory = Memory(state_dir / "sources" / f"{settings.name}.json", Path(settings.path))
+        return Directory(settings, clock=clock, memory=memory)
     from controller.source.git import Git  # noqa: PLC0415 - one of the two
 
     return Git(settings, state_dir=state_dir, clock=clock, secrets=secrets)

@@ -11,13 +11,14 @@ from controller.clock import Clock
 from controller.digest import git_blob
 from controller.errors import RondelError, StalledError, TransientError
 from controller.model.settings import DirectorySource
-from controller.model.source import Fault, Snapshot
+from controller.model.source import Entry, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.reconcile import keys
 from controller.source.confined import opened
 from controller.source.files import SMALL, blob_of
 from controller.source.folder import Folder, parents
 from controller.source.inputs import copy_input
+from controller.source.memory import Memory
 from controller.source.settling import LONGEST_SECONDS, LOOK_SECONDS
 from controller.source.watch import watching
 
@@ -31,7 +32,9 @@ Faults = tuple[tuple[Fault, ...], tuple[str, ...]]
 class Directory:
     """Implements `source.ports.Source` for a folder of this host."""
 
-    def __init__(self, settings: DirectorySource, *, clock: Clock) -> None:
+    def __init__(
+        self, settings: DirectorySource, *, clock: Clock, memory: Memory | None = None
+    ) -> None:
         self.name = settings.name
         self.location = settings.path
         self._settings = settings
@@ -43,6 +46,8 @@ class Directory:
         self._revision = ""
         self._faults: Faults = ((), ())
         self._failure = ""
+        self._memory = memory
+        self._kept: Mapping[str, Entry] = self._folder.entries  # the entries that `memory` holds
         self._asked = False  # for a look: what it finds is told even when it is nothing new
 
     def attempted(self) -> str:
@@ -73,6 +78,7 @@ class Directory:
         """Yield what has changed, and failures; a first look that found nothing as well."""
         places: frozenset[str] | set[str] = ALL
         told, began = False, self._clock.monotonic()
+        await asyncio.to_thread(self._recall)
         while True:
             try:
                 if "" in places:
@@ -86,7 +92,20 @@ class Directory:
                 if (told or self._may_begin(began)) and self._is_news(changed, first=not told):
                     told = True
                     yield changed
+                if "" in places:
+                    await asyncio.to_thread(self._remember)
             places = await self._next_places()
+
+    def _recall(self) -> None:
+        if self._memory is not None:
+            self._folder.recall(self._memory.recall())
+            self._kept = self._folder.entries
+
+    def _remember(self) -> None:
+        """After a look at everything, and at the end: between them a change costs no writing."""
+        if self._memory is not None and self._kept is not self._folder.entries:
+            self._memory.keep(self._folder.known)
+            self._kept = self._folder.entries
 
     def _may_begin(self, began: float) -> bool:
         """The first snapshot waits for half-written files, but not for ever."""
@@ -211,7 +230,8 @@ class Directory:
         return keys.digest_of(copied)
 
     async def close(self) -> None:
-        """Nothing is held between two calls of `snapshots`."""
+        """Nothing is held between two calls of `snapshots`; what was seen is kept."""
+        await asyncio.to_thread(self._remember)
 
 
 def read_now(root: Path, path: str) -> tuple[str, bytes] | None:

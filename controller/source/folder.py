@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +41,17 @@ class Folder:
     def unreadable(self) -> tuple[str, ...]:
         """Paths at or below which nothing counts as removed."""
         return tuple(fault.file for fault in self.faults)
+
+    @property
+    def known(self) -> Mapping[str, Found]:
+        """What was found, by path."""
+        return self._known
+
+    def recall(self, found: Mapping[str, Found]) -> None:
+        """Begin with what an earlier process found, as if it had just been looked at."""
+        self._known = dict(found)
+        self.entries = {path: one.entry for path, one in found.items() if one.entry is not None}
+        self._listing.put_all(found.items())
 
     def digest(self) -> str:
         return self._listing.digest()

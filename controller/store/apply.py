@@ -88,6 +88,7 @@ def _requeue_run(tx: Transaction, change: c.RequeueRun) -> bool:
     }
     if not tx.change(tx.say.requeue_run, values):
         return False
+    tx.change(tx.say.forget_untried, {"k_run": change.run})
     reason = {"reason": change.reason}
     tx.tell_of_run(change.run, "RunRequeued", change.at, message=change.message, data=reason)
     return True

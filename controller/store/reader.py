@@ -1,5 +1,6 @@
 """What the store knows, for those who only look: commands without a daemon, the API, the loop."""
 
+import json
 import sqlite3
 import threading
 from collections import defaultdict
@@ -15,6 +16,7 @@ from sqlalchemy.sql import ClauseElement
 from controller.errors import UnreachableError
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.workflow import Json
 from controller.store import rows, status_rows
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
@@ -157,6 +159,12 @@ class Reader:
         a = t.attempt.c
         found = self.fetch(query.order_by(a.step, a.index, a.number))
         return [rows.read_attempt(row) for row in found]
+
+    def matrices(self, run_id: str) -> dict[tuple[str, int], Mapping[str, Json]]:
+        """Return (step, index) -> values, of the combinations of the run's matrix steps."""
+        s = t.step_run.c
+        query = select(s.name, s.index, s.matrix).where(s.run == run_id, s.matrix.is_not(None))
+        return {(name, index): json.loads(text) for name, index, text in self.fetch(query)}
 
     def events(
         self,

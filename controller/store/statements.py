@@ -138,6 +138,12 @@ class Statements:
         )
 
     @cached_property
+    def forget_untried(self) -> Query:
+        """Rows of steps that were never tried; the run makes them anew when it starts again."""
+        s = t.step_run.c
+        return self._query(delete(t.step_run).where(_is_given(s.run), s.attempts == 0))
+
+    @cached_property
     def adopt_run(self) -> Query:
         return self._query(
             update(t.run).where(_is_given(t.run.c.id)).values(instance=given("instance"))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from controller.model.condition import (
     Condition,
@@ -47,6 +48,7 @@ def conditions_text(conditions: Iterable[Condition]) -> str:
     )
 
 
+@lru_cache(maxsize=2048)  # a pass judges hundreds at one moment: their texts are the same
 def read_conditions(text: str) -> tuple[Condition, ...]:
     return tuple(
         Condition(

@@ -352,6 +352,21 @@ async def test_hooks_that_had_started_do_not_run_again_at_recovery(tmp_path):
     assert story.told()["f"] == "Interrupted/ControllerLost"
 
 
+async def test_hooks_that_could_not_run_at_recovery_are_not_left_open(tmp_path):
+    async with lab(tmp_path) as rig:
+        run = await rig.claimed()
+        rows = [
+            StepRun(run=run.id, name="a", phase=Phase.RUNNING, attempts=1),
+            StepRun(run=run.id, name="z", section=Section.FINALLY, position=1),
+        ]
+        await rig.store.record(*(PutStep(step=row, at=run.created_at) for row in rows))
+        last = step("z", secrets=(SecretUse(secret="no", name="X"),))
+        await rig.engine.recover(run, workflow(step("a"), finally_=(last,)), rows, [])
+        story = await rig.story(run.id)
+    assert "its hooks did not run" in story.run.message
+    assert story.told() == {"a": "Interrupted/ControllerLost", "z": "Skipped/RunEnded"}
+
+
 async def test_no_secret_stands_in_a_message(tmp_path):
     async with lab(tmp_path, secrets={"key": "s3cr3t-value"}) as rig:
         made = step(

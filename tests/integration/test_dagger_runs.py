@@ -7,6 +7,7 @@ from controller.execute.dagger import DaggerExecutor
 from controller.execute.engine import RunEngine
 from controller.model.run import Phase
 from controller.model.settings import DaggerSettings, SecretRef
+from controller.model.workflow import Artifact, Matrix, Mount, Step, Workflow
 from controller.secrets import ConfiguredSecrets
 from controller.store import Store
 from tests.conftest import QUICK, Inputs, Lab
@@ -123,3 +124,29 @@ async def test_a_failed_step_keeps_what_it_wrote(dagger_lab):
     story = await dagger_lab.run(spec)
     assert (story.run.phase, story.steps["a"].exit_code) == (Phase.FAILED, 3)
     assert story.steps["a"].outputs == {"n": "7"}
+
+
+async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(dagger_lab):
+    each = Step(
+        name="each",
+        image="tool:1",
+        script='echo "$F" > f; echo "made $F"',
+        env={"F": "${{ matrix.f }}"},
+        matrix=Matrix(axes={"f": ["a", "b", "c"]}),
+        artifacts=(Artifact(name="f", path="f"),),
+    )
+    use = Step(
+        name="use",
+        image="tool:1",
+        script="cat all/0 all/1 all/2",
+        mounts=(Mount(artifact="each.f", path="all"),),
+        needs=("each",),
+    )
+    run = await dagger_lab.make({"steps": [step("unused")]})
+    await dagger_lab.engine.execute(run, Workflow(name="w", steps=(each, use)))
+    story = await dagger_lab.story(run.id)
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert sorted(dagger_lab.lines) == [
+        *((f"each[f={letter}]", f"made {letter}") for letter in "abc"),
+        *(("use", letter) for letter in "abc"),
+    ]

@@ -154,6 +154,15 @@ async def test_a_requeued_run_can_be_claimed_again(store):
     assert await store.record(ClaimRun(run="w-1", instance=store.instance, at=LATER)) == (True,)
 
 
+async def test_a_requeued_run_forgets_the_rows_of_steps_that_were_never_tried(store):
+    create, claim, start = begun(store.instance, steps=2)
+    tried = replace(start.steps[0], attempts=1)
+    await store.record(create, claim, replace(start, steps=(tried, start.steps[1])))
+    await store.record(RequeueRun(run="w-1", reason="ControllerLost", at=LATER))
+    steps = await store.read(lambda reader: reader.steps("w-1"))
+    assert [step.name for step in steps] == ["s0"]
+
+
 async def test_a_finished_run_is_not_requeued(store):
     await store.record(*begun(store.instance))
     await store.record(FinishRun(run="w-1", phase=Phase.FAILED, at=LATER))

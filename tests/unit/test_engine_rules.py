@@ -7,7 +7,7 @@ import pytest
 from controller.execute import rules
 from controller.execute.rules import Verdict
 from controller.model.run import Phase, StepRun
-from controller.model.workflow import Mount, Step
+from controller.model.workflow import Matrix, Mount, Step
 
 
 def row(phase: Phase, reason: str = "", **words) -> StepRun:
@@ -124,3 +124,37 @@ def test_the_runs_phase_is_the_first_that_applies(ended, finished, phase):
 def test_a_steps_timeout_is_the_runs_reason():
     found = rules.verdict(None, [(NEED, row(Phase.FAILED, "Timeout"))])
     assert (found.phase, found.reason) == (Phase.FAILED, "Timeout")
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        pytest.param(Matrix(each="${{ steps.need.outputs.x }}"), id="from"),
+        pytest.param(Matrix(axes={"a": "${{ steps.need.outputs.x }}"}), id="an-axis"),
+        pytest.param(Matrix(axes={"a": ["${{ steps.need.outputs.x }}"]}), id="a-value-of-an-axis"),
+        pytest.param(Matrix(include=({"a": "${{ steps.need.outputs.x }}"},)), id="include"),
+    ],
+)
+def test_a_matrix_reads_outputs_too(matrix):
+    reads = rules.uses(replace(PLAIN, matrix=matrix))
+    assert reads.values == {"need"}
+    skipped = [(NEED, row(Phase.SKIPPED, "ConditionFalse"))]
+    assert rules.held_back(reads, skipped, has_when=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("rows", "held"),
+    [
+        pytest.param([row(Phase.SKIPPED, "ConditionFalse")] * 2, "DependencySkipped", id="all"),
+        pytest.param(
+            [row(Phase.SKIPPED, "ConditionFalse"), row(Phase.SUCCEEDED)], None, id="not-all"
+        ),
+        pytest.param(
+            [row(Phase.SKIPPED, "ConditionFalse"), row(Phase.FAILED)], "DependencyFailed", id="bad"
+        ),
+        pytest.param([row(Phase.SUCCEEDED)], None, id="no-combinations"),
+    ],
+)
+def test_a_reader_is_skipped_only_with_every_combination(rows, held):
+    found = rules.held_back(rules.uses(READS), rules.judged(NEED, rows), has_when=False)
+    assert (found and found[0]) == held

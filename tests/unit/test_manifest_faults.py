@@ -193,10 +193,11 @@ def test_a_fault_of_a_step_is_told_with_its_pointer(step):
     assert any(word in f"{fault.problem}; {fault.remedy}" for fault in found), found
 
 
-@pytest.mark.parametrize("kind", ["Agent", "Defaults"])
-def test_a_kind_that_is_to_come_is_told_by_its_name(kind):
+@pytest.mark.parametrize("kind", ["Agents", "workflow", "CronJob"])
+def test_a_kind_that_is_not_ours_is_told_with_ours(kind):
     (fault,) = faults(HEAD.replace("Workflow", kind) + "  x: 1\n")
-    assert fault.problem == f"kind {kind} is not supported by this version"
+    assert fault.problem == f"there is no kind {kind!r}"
+    assert fault.remedy == "use one of Workflow, Agent, Defaults"
 
 
 def test_a_dash_in_an_expression_gets_the_remedy():

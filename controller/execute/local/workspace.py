@@ -3,42 +3,62 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from controller.errors import StalledError
-from controller.execute.ports import AttemptRequest, Placement
+from controller.execute.ports import AttemptRequest, CacheMount, Placement
 
 NULL_MODE = 0o700
+EMPTY_FOLDER = stat.S_IFDIR | NULL_MODE
+FOLDERS = ("workspace", "home", "tmp")
+REFUSED = "PathRefused"
+NO_CACHES: Mapping[str, Path] = MappingProxyType({})
+SERVICE_ADDRESS = "127.0.0.1"
 
 
 class Workspace:
     """A folder of one attempt; nothing in it outlives the attempt but what is collected."""
 
     def __init__(self, folder: Path, user: tuple[int, int] | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._user = user
         self.root = folder / "workspace"
 
-    def prepare(self, request: AttemptRequest) -> None:
-        """Make the folders, copy the mounts in, write file secrets and inputs."""
-        for name in ("", "workspace", "home", "tmp"):
-            os.mkdir(self._folder / name, NULL_MODE)  # noqa: PTH102 - four of them on a hot path
+    def prepare(
+        self,
+        request: AttemptRequest,
+        caches: Mapping[str, Path] = NO_CACHES,
+        spare: Path | None = None,
+    ) -> None:
+        """Make the folders, copy the mounts in, link the caches, write file secrets and inputs.
+
+        `caches` are the folders that the attempt holds, by identity; others start empty. `spare`
+        is the place of an attempt that left nothing: it becomes this one's.
+        """
+        self._make(spare)
         for mount in request.mounts:
             self._place(mount)
-        for secret in request.secrets:
-            if secret.file is not None:
-                self._write(self._inside(secret.file), secret.value.encode())
-        if request.inputs is not None:
-            self._write(self._inputs, request.inputs)
+        for cache in request.caches:
+            self._link(cache, caches)
+        self._write_files(request)
         if request.workdir not in {"", "."}:
             self.workdir(request).mkdir(parents=True, exist_ok=True)
         if self._user is not None:
             self._give_away(self._user)
 
+    def _make(self, spare: Path | None) -> None:
+        if spare is not None:
+            os.rename(spare, self.folder)  # noqa: PTH104 - on a hot path
+            return
+        for name in ("", *FOLDERS):
+            os.mkdir(self.folder / name, NULL_MODE)  # noqa: PTH102 - four of them on a hot path
+
     @property
     def _inputs(self) -> Path:
-        return self._folder / "inputs.json"
+        return self.folder / "inputs.json"
 
     def workdir(self, request: AttemptRequest) -> Path:
         return self._inside(request.workdir)
@@ -47,9 +67,10 @@ class Workspace:
         """Return all that the step sees: nothing of the daemon's own but PATH."""
         env = {
             "PATH": path,
-            "HOME": str(self._folder / "home"),
-            "TMPDIR": str(self._folder / "tmp"),
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
+            **{service.host_variable: SERVICE_ADDRESS for service in request.services},
             **request.env,
             **{secret.name: secret.value for secret in request.secrets if secret.name},
             **request.context,
@@ -87,10 +108,42 @@ class Workspace:
             target.rmdir()
         shutil.copy2(mount.source, target)
 
+    def _link(self, cache: CacheMount, held: Mapping[str, Path]) -> None:
+        """Put a link to the cache's folder in the workspace; it hides what a mount put there."""
+        target = self._inside(cache.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+            raise StalledError(f"cache path {cache.path!r} leaves the workspace", reason=REFUSED)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        target.symlink_to(held.get(cache.identity) or self._own_cache(cache))
+
+    def _own_cache(self, cache: CacheMount) -> Path:
+        folder = self.folder / "caches" / cache.identity
+        folder.mkdir(mode=NULL_MODE, parents=True, exist_ok=True)
+        return folder
+
+    def let_go(self, request: AttemptRequest) -> None:
+        """Leave an empty folder where each cache was: a cache is no part of what a step wrote."""
+        for cache in request.caches:
+            target = self._inside(cache.path)
+            if target.is_symlink():
+                target.unlink()
+                target.mkdir()
+
     def _inside(self, path: str) -> Path:
         if path.startswith("/") or ".." in path.split("/"):
-            raise StalledError(f"{path!r} leaves the workspace", reason="PathRefused")
+            raise StalledError(f"{path!r} leaves the workspace", reason=REFUSED)
         return self.root / path
+
+    def _write_files(self, request: AttemptRequest) -> None:
+        for secret in request.secrets:
+            if secret.file is not None:
+                self._write(self._inside(secret.file), secret.value.encode())
+        if request.inputs is not None:
+            self._write(self._inputs, request.inputs)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,14 +152,29 @@ class Workspace:
 
     def _give_away(self, user: tuple[int, int]) -> None:
         """Everything belongs to the step's user; the way to it may be passed, not read."""
-        for above in (self._folder.parent.parent, self._folder.parent):
+        for above in (self.folder.parent.parent, self.folder.parent):
             above.chmod(0o711)
-        for folder, _, files in os.walk(self._folder):
+        for folder, _, files in os.walk(self.folder):
             for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118
                 os.chown(path, *user, follow_symlinks=False)
 
+    def is_as_new(self) -> bool:
+        """Tell whether the attempt left nothing: its folders are there, empty, and still ours."""
+        if self._user is not None:
+            return False
+        place = str(self.folder)
+        inner = [f"{place}/{name}" for name in FOLDERS]
+        try:
+            return (
+                set(os.listdir(place)) == set(FOLDERS)  # noqa: PTH208 - names
+                and not any(os.listdir(one) for one in inner)  # noqa: PTH208 - names
+                and all(os.lstat(one).st_mode == EMPTY_FOLDER for one in (place, *inner))
+            )
+        except OSError:  # what can't be looked at any more is not as it was
+            return False
+
     def remove(self) -> None:
-        shutil.rmtree(self._folder, onerror=forced)
+        shutil.rmtree(self.folder, onerror=forced)
 
 
 def link(found: Path, target: Path) -> Path:

@@ -1,0 +1,133 @@
+"""Manifest files of this machine, read as a source would: with what stands around them."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from controller import config as configuration
+from controller import manifest
+from controller.cli.roots import root_of
+from controller.errors import UsageError
+from controller.model.settings import Settings
+from controller.model.source import Fault, ParsedDocument, ParsedFile
+from controller.reconcile.surroundings import Surroundings, read_with
+
+SUFFIXES = {".yaml", ".yml"}
+AROUND = (b"Agent", b"Defaults")  # a file without these words holds no such manifest
+
+
+class Manifests:
+    """The manifests below one root, and the agents that the configuration adds."""
+
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+        self.root = root.absolute()
+        self._settings = settings
+
+    @cached_property
+    def around(self) -> Surroundings:
+        """The Defaults and agents below the root; other files are not even parsed."""
+        start = Surroundings(
+            operator=self._settings.dagger.agents if self._settings else {},
+            closed=self._settings is not None,
+        )
+        return start.advanced(
+            {
+                self.name(path): manifest.parse_file(shown(path), data)
+                for path in below(self.root)
+                if (data := bytes_of(path)) and any(word in data for word in AROUND)
+            }
+        )
+
+    def name(self, path: Path) -> str:
+        """Return a file's path relative to the root; its mere name when it lies elsewhere."""
+        full = path.absolute()
+        return full.relative_to(self.root).as_posix() if self._holds(full) else full.name
+
+    def _holds(self, path: Path) -> bool:
+        return path.is_relative_to(self.root)
+
+    def parsed(self, path: Path) -> ParsedFile:
+        """Return what a file says, its faults named by the path as it was given."""
+        try:
+            data = regular(path)
+        except OSError as error:
+            fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
+            return ParsedFile(blob="", faults=(fault,))
+        plain = manifest.parse_file(str(path), data)
+        return read_with(
+            self.name(path),
+            plain,
+            self.around,
+            lambda _, around: manifest.parse_file(str(path), data, around=around),
+        )
+
+
+def manifests_of(file: Path, root: Path | None, config: Path | None) -> Manifests:
+    """Return the manifests that a file belongs to.
+
+    Args:
+        file: a file, or a folder of them.
+        root: --root.
+        config: --config; without any configuration, agents that it could define are not judged.
+    """
+    if root is not None and not root.is_dir():
+        raise UsageError("there is no such folder", where=f"--root {root}")
+    found = configuration.locate(config)
+    settings = configuration.load(found) if found is not None else None
+    return Manifests(root_of(file, root, settings), settings)
+
+
+def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedDocument:
+    """Return the one valid workflow of the file, or the wanted one of several.
+
+    Raises:
+        UsageError: the file has faults, no such workflow, or several and none is named.
+    """
+    if not file.is_file():
+        raise UsageError("there is no such file", where=str(file))
+    parsed = manifests.parsed(file)
+    if faults := all_faults(parsed):
+        raise UsageError("\n".join(map(str, faults)))
+    workflows = [one for one in parsed.documents if one.declaration is not None]
+    names = [document.name for document in workflows]
+    found = [one for one in workflows if wanted is None or one.name == wanted]
+    if len(found) == 1:
+        return found[0]
+    problem = "it holds no workflow" if not names else f"it holds {', '.join(names)}"
+    raise UsageError(problem, where=str(file), remedy="name one by --workflow" if names else "")
+
+
+def all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
+    return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Yield the folder's YAML files; names that begin with a dot are not read."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from below(path)
+        elif path.suffix in SUFFIXES and not path.is_dir():
+            yield path
+
+
+def regular(path: Path) -> bytes:
+    """Return a regular file's bytes. Raises OSError."""
+    if not path.is_file():
+        raise OSError(0, "it is not a regular file")
+    return path.read_bytes()
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return a file's bytes, b"" when it can't be read: whoever reads it for itself is told."""
+    try:
+        return regular(path)
+    except OSError:
+        return b""
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person here would write it."""
+    return os.path.relpath(path)
