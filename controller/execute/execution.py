@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller import layout
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
 from controller.execute.house import House
-from controller.execute.logs import LogSegment, segment_path
+from controller.execute.logs import LogSegment
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
 from controller.execute.request import Materials
@@ -38,7 +39,7 @@ class Execution:
         self.run = run
         self._workflow = workflow
         self._executor = executor
-        self._folder = house.state_dir / "work" / run.id
+        self._folder = layout.work(house.state_dir) / run.id
         self._rows = rows_of(run.id, workflow)
         self._steps = {step.name: step for _, step in sections(workflow)}
         self._ended: Verdict | None = None  # what ended the run from outside
@@ -258,7 +259,7 @@ class Execution:
         told = self._house.on_line
         run = self.run.id
         return LogSegment(
-            segment_path(self._house.state_dir, run, step, 0, number),
+            layout.segment(self._house.state_dir, run, step, 0, number),
             scrubber=self._scrubber,
             clock=self._house.clock,
             max_size=self._house.log_max_size,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+from controller import layout
 from controller.model import view
 from controller.model.run import Attempt, Run
 from controller.serve.ports import Records
@@ -56,11 +57,11 @@ class LogFollower:
         return b""
 
     def _places(self, attempt: Attempt) -> Iterator[Path]:
-        name = f"{attempt.step}.{attempt.index}.{attempt.number}.jsonl"
-        yield self._state_dir / "logs" / attempt.run / name
+        yield layout.segment(
+            self._state_dir, attempt.run, attempt.step, attempt.index, attempt.number
+        )
         if attempt.log:
-            digest = attempt.log.removeprefix("sha256:")
-            yield self._state_dir / "blobs" / digest[:2] / digest[2:]
+            yield layout.blob(layout.blobs(self._state_dir), attempt.log.removeprefix("sha256:"))
 
 
 async def follow_log(

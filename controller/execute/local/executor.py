@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from controller import environment
+from controller import environment, layout
 from controller.errors import StalledError
 from controller.execute.keeper import Child, Keeper
 from controller.execute.local.streams import Stream
@@ -32,7 +32,7 @@ class LocalExecutor:
     def __init__(
         self, *, state_dir: Path, user: str | None = None, path: str | None = None
     ) -> None:
-        self._work = state_dir / "work"
+        self._work = layout.work(state_dir)
         self._user = user_ids(user)
         self._path = path or environment.get("PATH") or STANDARD_PATH
         self.keeper = Keeper(self._path)
