@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,8 +33,6 @@ from controller.model.run import Phase, Run
 from controller.model.settings import Settings
 from controller.model.workflow import Json
 from controller.oneshot import Ended, Oneshot, oneshot
-
-LiveLine = Callable[[str, str, int, str | None, str], None]
 
 
 def exec_(  # noqa: PLR0917 - options of one command

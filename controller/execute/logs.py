@@ -174,14 +174,6 @@ def mend(path: Path) -> bool:
     return dropped
 
 
-def read_lines(path: Path) -> Iterator[dict[str, str | None]]:
-    """Yield the lines of a segment, or of a sealed log's file; an unfinished last one is left."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield parsed(line)
-
-
 def parsed(line: str) -> dict[str, str | None]:
     """Return a segment's line; one that a crash has broken is shown as it is."""
     try:

@@ -15,8 +15,6 @@ from controller.manifest.template import OPENING, written
 from controller.model.run import Phase, Run, StepRun
 from controller.model.workflow import CacheMode, Mount, Step, Workflow
 
-STRAIGHT = (type(None), bool)
-
 
 @dataclass(slots=True)
 class Materials:

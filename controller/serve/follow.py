@@ -9,7 +9,6 @@ from typing import Any
 from controller import layout
 from controller.model import view
 from controller.model.run import Attempt, Run
-from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
 
@@ -76,6 +75,3 @@ async def follow_log(
         if not follow or now is None or now.phase.terminal:
             return
         await asyncio.sleep(LOOK_SECONDS)
-
-
-__all__ = ["LogFollower", "Records", "follow_log"]
