@@ -43,8 +43,11 @@ class Lab:
         self.store, self.engine, self.clock = store, engine, clock
         self.lines: list[tuple[str, str]] = []
 
-    async def make(self, spec: dict[str, Any], *, source: str = "test", **fields: Any) -> Run:
-        _, body = manifest.build_workflow({"name": "w"}, spec)
+    async def make(
+        self, spec: dict[str, Any], *, source: str = "test", expanded: bool = False, **fields: Any
+    ) -> Run:
+        """Create and claim a run; `expanded` as `build_workflow` has it."""
+        _, body = manifest.build_workflow({"name": "w"}, spec, expanded=expanded)
         run = manual_run(source, "w", key=ids.nonce(), now=self.clock.now(), spec=body, **fields)
         await self.store.record(
             CreateRun(run=run),

@@ -123,3 +123,10 @@ async def test_a_failed_step_keeps_what_it_wrote(dagger_lab):
     story = await dagger_lab.run(spec)
     assert (story.run.phase, story.steps["a"].exit_code) == (Phase.FAILED, 3)
     assert story.steps["a"].outputs == {"n": "7"}
+
+
+async def test_an_agents_inputs_are_in_the_file_it_is_told_of(dagger_lab):
+    spec = {"steps": [step("a", 'cat "$RONDEL_INPUTS"', inputs={"n": 1})]}
+    story = await dagger_lab.run(spec, expanded=True)
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert dagger_lab.lines == [("a", '{"n": 1}')]
