@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from controller.errors import StalledError, TransientError
 from controller.execute.dagger import check, command, executor, watch
 from controller.execute.dagger.folder import PREFIX, PrivateFolder, sweep
+from controller.execute.keeper import KeeperLostError
 from controller.execute.ports import Verdict
 from controller.model.settings import DaggerSettings
 from tests.dagger_double.house import WORKFLOW, Page, a_run, gone, once, until
@@ -125,16 +127,49 @@ async def test_a_spare_session_that_is_old_or_does_not_answer_is_not_used(
 
 
 async def test_a_command_that_says_nothing_is_given_up_and_killed(house, monkeypatch):
-    monkeypatch.setattr(command, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(executor, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(command, "END_SECONDS", 0.2)
-    house.cli.behave("exec sleep 300")
+    house.cli.behave("echo 'pulling the engine' >&2; exec sleep 300")
     dagger = house.executor()
-    with pytest.raises(TransientError) as raised:
+    with pytest.raises(TransientError, match=r"within 0\.5 s: pulling the engine") as raised:
         await dagger.open(a_run(), WORKFLOW)
     assert raised.value.reason == "EngineUnavailable"
     await until(lambda: all(gone(one) for one in house.cli.pids))
     await dagger.stop()
     assert house.folders == []
+
+
+async def test_an_engine_that_is_half_alive_is_given_up_within_one_bound(house, monkeypatch):
+    monkeypatch.setattr(executor, "OPEN_SECONDS", 0.5)
+    house.engine.silent = lambda _: True
+    house.cli.behave("trap '' TERM; exec 2>/dev/null")
+    dagger = house.executor()
+    await dagger.start()
+    async with asyncio.timeout(5):  # less than its process may take to end
+        with pytest.raises(TransientError, match=r"not ready within 0\.5 s") as raised:
+            await dagger.open(a_run(), WORKFLOW)
+    assert raised.value.reason == "EngineUnavailable"
+    await dagger.stop()
+    assert all(gone(one) for one in house.cli.pids)
+    assert house.folders == []
+
+
+async def test_a_session_that_can_not_be_begun_leaves_no_pipe(house):
+    dagger = house.executor()
+    keeper = dagger._keeper
+    await keeper.start()
+    before = pipes()
+    os.kill(keeper.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, keeper.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(KeeperLostError):
+        await command.start(keeper, dagger._settings, house.memory, "n")
+    assert pipes() == before
+    await dagger.stop()
+
+
+def pipes():
+    """Return how many ends of pipes this process has open."""
+    return sum("pipe:" in str(one.resolve()) for one in Path("/proc/self/fd").iterdir())
 
 
 async def test_a_command_that_fails_is_quoted(house):
