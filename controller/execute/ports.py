@@ -6,10 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from controller import digest
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
 from controller.model.run import Run
-from controller.model.workflow import Input, Workflow
+from controller.model.workflow import CacheSharing, Input, Workflow
 
 
 class Ledger(Protocol):
@@ -119,6 +120,37 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMount:
+    """A folder that outlives the attempt, at `path` of the workspace."""
+
+    key: str
+    path: str  # relative to the workspace; absolute: dagger only
+    sharing: CacheSharing = CacheSharing.SHARED
+    scope: str = ""  # names source and ref; another scope's folder is another one
+
+    @property
+    def identity(self) -> str:
+        """Return 64 hex digits that stand for scope and key, the folder's name."""
+        return digest.of_value([self.scope, self.key]).removeprefix("sha256:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRequest:
+    """A process beside the step, in an environment and a workspace of its own."""
+
+    name: str
+    argv: tuple[str, ...] | None = None  # None: what its image runs; dagger only
+    image: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_port: int | None = None  # None: the step doesn't wait for it
+
+    @property
+    def host_variable(self) -> str:
+        """Return the variable that tells the step where the service is: `my-db`, MY_DB_HOST."""
+        return self.name.upper().replace("-", "_") + "_HOST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """One step attempt, everything evaluated: what an executor gets."""
 
@@ -133,7 +165,10 @@ class AttemptRequest:
     context: Mapping[str, str] = field(default_factory=dict)  # RONDEL_*: never in a cache key
     secrets: tuple[SecretValue, ...] = ()
     workdir: str = "."
+    user: str | None = None  # None: the image's, or who this executor's steps run as
     mounts: tuple[Placement, ...] = ()
+    caches: tuple[CacheMount, ...] = ()
+    services: tuple[ServiceRequest, ...] = ()
     collect: Mapping[str, str] = field(default_factory=dict)  # path at workdir -> itself, wanted
     inputs: bytes | None = None  # an agent's inputs as JSON: written, named by RONDEL_INPUTS
     cacheable: bool = False  # False: the engine's own cache is defeated for this attempt

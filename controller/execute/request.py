@@ -8,18 +8,26 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from controller.digest import canonical
 from controller.errors import StalledError
 from controller.execute import results
-from controller.execute.ports import AttemptRequest, Blobs, Placement, SecretValue
+from controller.execute.ports import (
+    AttemptRequest,
+    Blobs,
+    CacheMount,
+    Placement,
+    SecretValue,
+    ServiceRequest,
+)
 from controller.execute.seen import seen
 from controller.manifest.agents import unfit
 from controller.manifest.evaluate import evaluated
 from controller.manifest.expression import as_text, run_scope
 from controller.manifest.template import OPENING, written
 from controller.model.run import Attempt, Phase, Run, StepRun
-from controller.model.workflow import CacheMode, Json, Mount, Step, Workflow
+from controller.model.workflow import CacheMode, Json, Mount, Service, Step, Workflow
 
-STRAIGHT = (type(None), bool)
+SHELL = ("sh", "-eu", "-c")  # of a service's script: its image need not have the step's
 
 
 @dataclass(slots=True)
@@ -35,6 +43,7 @@ class Materials:
     scope: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Json] = field(default_factory=dict)  # "step.name" -> digest, or a list
     restoring: asyncio.Lock = field(default_factory=asyncio.Lock)  # steps may want the same one
+    cache_scope: str = ""  # of cache volumes, see `cache_scope`; "" is the source's, without a ref
 
     def begin(self) -> None:
         """Make the names that expressions see."""
@@ -91,7 +100,10 @@ class Materials:
             context=self.context(step, attempt.number),
             secrets=self.secret_values(step),
             workdir=step.workdir or ".",
+            user=step.user,
             mounts=tuple([await self.placement(mount) for mount in step.mounts]),
+            caches=self.cache_mounts(step),
+            services=tuple(service_request(one) for one in step.services),
             collect=results.wanted(step),
             inputs=None if step.inputs is None else json.dumps(step.inputs).encode(),
             cacheable=step.cache.mode is not CacheMode.OFF and not self.run.fresh,
@@ -120,6 +132,13 @@ class Materials:
                 file=use.file,
             )
             for use in step.secrets
+        )
+
+    def cache_mounts(self, step: Step) -> tuple[CacheMount, ...]:
+        scope = self.cache_scope or cache_scope(self.run.source)
+        return tuple(
+            CacheMount(key=one.key, path=one.path, sharing=one.sharing, scope=scope)
+            for one in step.caches
         )
 
     async def placement(self, mount: Mount) -> Placement:
@@ -176,4 +195,24 @@ def argv(step: Step) -> tuple[str, ...]:
 
 def environment(step: Step) -> dict[str, str]:
     """Return the step's variables as text; null unsets, other values are their JSON text."""
-    return {name: as_text(value) for name, value in step.env.items() if value is not None}
+    return variables(step.env)
+
+
+def variables(env: Mapping[str, Json]) -> dict[str, str]:
+    return {name: as_text(value) for name, value in env.items() if value is not None}
+
+
+def service_request(service: Service) -> ServiceRequest:
+    """Return a service of an evaluated step."""
+    return ServiceRequest(
+        name=service.name,
+        argv=service.args if service.script is None else (*SHELL, service.script),
+        image=service.image,
+        env=variables(service.env),
+        ready_port=service.ready_port,
+    )
+
+
+def cache_scope(source: str, ref: str = "") -> str:
+    """Return the scope of a source's cache volumes at a ref ("branch:main"; "" of a Directory)."""
+    return canonical([source, ref])

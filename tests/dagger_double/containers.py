@@ -52,6 +52,8 @@ def write_files(made: Thing, target: Path) -> None:
     for name, args in made.calls:
         if name == "host.directory":
             shutil.copytree(args["path"], target, dirs_exist_ok=True)
+        elif name == "withNewDirectory":
+            (target / args["path"]).mkdir(args["permissions"], parents=True, exist_ok=True)
         elif name in {"withDirectory", "withFile"}:
             write_files(args["source"], target / args["path"])
 
@@ -81,7 +83,29 @@ def furnish(made: Thing, root: Path) -> tuple[Path, dict[str, str]]:
                 env[args["name"]] = secret_text(args["secret"])
             case "withWorkdir":
                 workdir = inside(root, args["path"])
+            case "withMountedCache":
+                link(inside(root, args["path"]), volume(args["cache"], root.parent))
     return workdir, env
+
+
+def volume(cache: Thing, folder: Path) -> Path:
+    ((_, args),) = cache.calls
+    found: Path = folder / "caches" / args["key"]
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def link(at: Path, found: Path) -> None:
+    shutil.rmtree(at, ignore_errors=True)
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(found)
+
+
+def unlink(made: Thing, root: Path) -> None:
+    """Nothing comes out of a cache: where one was is an empty folder."""
+    for args in made.args("withMountedCache"):
+        inside(root, args["path"]).unlink()
+        inside(root, args["path"]).mkdir()
 
 
 async def execute(made: Thing, publish: Publish, folder: str) -> Ran:
@@ -108,6 +132,7 @@ async def execute(made: Thing, publish: Publish, folder: str) -> Ran:
         os.killpg(process.pid, 9)
         await process.wait()
         raise
+    unlink(made, root)
     return ran
 
 

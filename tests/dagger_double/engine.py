@@ -9,6 +9,7 @@ import base64
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from graphql import GraphQLError, graphql
 
 from tests.dagger_double.containers import Publish, Ran, Thing, execute, export, inside
 from tests.dagger_double.schema import SCHEMA
+from tests.dagger_double.services import RunningService, beside
 from tests.dagger_double.web import Request, Web
 
 TOKEN = "double-token"
 VERSION = "v0.21.7"
 Info = Any  # GraphQL's own, of which the field's name and the context are used
 SIGNALLED = range(128, 192)
+IDS = {"source", "secret", "cache", "service"}
 
 
 def as_key(value: Any) -> Any:
@@ -52,6 +55,7 @@ class Engine:
         self.loses: Callable[[str], bool] = lambda _: False  # live output
         self._things: dict[str, Thing] = {}
         self._results: dict[str, Ran] = {}
+        self.services: dict[str, RunningService] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
         self._history: list[str] = []
@@ -63,6 +67,9 @@ class Engine:
 
     async def stop(self) -> None:
         await self._web.stop()
+        for one in self.services.values():
+            one.kill()
+            await asyncio.wait({one.process, one.up})
         self._folder.cleanup()
 
     async def _answer(self, request: Request) -> tuple[int, dict[str, Any]]:
@@ -87,8 +94,7 @@ class Engine:
 
     def _resolve(self, source: Thing | None, info: Info, /, **args: Any) -> Any:
         known = {
-            name: self._things[value] if name in {"source", "secret"} else value
-            for name, value in args.items()
+            name: self._things[value] if name in IDS else value for name, value in args.items()
         }
         if hasattr(self, f"_{info.field_name}"):
             return getattr(self, f"_{info.field_name}")(source, info, **known)
@@ -134,12 +140,46 @@ class Engine:
             if key in self._results:
                 return self._results[key]
             self.executions.append(source)
-            ran = await execute(source, self._publisher(info.context), self._folder.name)
+            ran = await self._execute(source, info)
             expect = source.args("withExec")[-1].get("expect", "SUCCESS")
             if ran.code and (expect != "ANY" or ran.code in SIGNALLED):
                 raise GraphQLError(f"exit code: {ran.code}", extensions=failure(source, ran))
             self._results[key] = ran
             return ran
+
+    async def _execute(self, source: Thing, info: Info) -> Ran:
+        async with AsyncExitStack() as stack:
+            for args in source.args("withMountedCache"):
+                if args.get("sharing", "SHARED") != "SHARED":  # a private one waits, too
+                    name = f"cache {args['cache'].calls[0][1]['key']}"
+                    await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            bound = {
+                args["alias"]: await self._up(args["service"], info)
+                for args in source.args("withServiceBinding")
+            }
+            work = execute(source, self._publisher(info.context), self._folder.name)
+            return await beside(bound, asyncio.create_task(work))
+
+    async def _up(self, service: Thing, info: Info) -> RunningService:
+        key = json.dumps(as_key(service), sort_keys=True)
+        if key not in self.services or self.services[key].over:
+            publish = self._publisher(info.context)
+            self.services[key] = RunningService(service, publish, self._folder.name)
+        await asyncio.shield(self.services[key].up)
+        return self.services[key]
+
+    def _asService(self, source: Thing, _: Info, **words: Any) -> Thing:  # noqa: N802
+        return Thing("Service", (("asService", {"container": source, **words}),))
+
+    async def _start(self, source: Thing, info: Info) -> str:
+        await self._up(source, info)
+        return self._id(source, info)
+
+    async def _stop(self, source: Thing, info: Info, **_: Any) -> str:
+        running = self.services.get(json.dumps(as_key(source), sort_keys=True))
+        if running is not None:
+            await running.stop()
+        return self._id(source, info)
 
     async def _exitCode(self, source: Thing, info: Info) -> int:  # noqa: N802
         return (await self._ran(source, info)).code
@@ -151,6 +191,9 @@ class Engine:
         return (await self._ran(source, info)).texts[2]
 
     async def _exists(self, source: Thing, info: Info, *, path: str, **words: str) -> bool:
+        for args in source.args("withMountedCache"):
+            if Path(path).is_relative_to(args["path"]):
+                raise GraphQLError(f"failed to locate path {path}: cannot retrieve path from cache")
         at = inside((await self._ran(source, info)).root, path)
         return at.is_dir() if words.get("expectedType") == "DIRECTORY_TYPE" else at.is_file()
 

@@ -5,6 +5,7 @@ from graphql import build_schema
 SDL = """
 scalar Void
 enum ReturnType { SUCCESS FAILURE ANY }
+enum CacheSharingMode { SHARED PRIVATE LOCKED }
 enum ExistsType { REGULAR_TYPE DIRECTORY_TYPE SYMLINK_TYPE }
 
 interface Node { id: ID! }
@@ -16,6 +17,7 @@ type Query {
   host: Host!
   secret(uri: String!, cacheKey: String): Secret!
   setSecret(name: String!, plaintext: String!): Secret!
+  cacheVolume(key: String!): CacheVolume!
   node(id: ID!): Node
 }
 
@@ -26,6 +28,14 @@ type Host {
 
 type Secret implements Node { id: ID! }
 
+type CacheVolume implements Node { id: ID! }
+
+type Service implements Node {
+  id: ID!
+  start: ID!
+  stop(kill: Boolean): ID!
+}
+
 type File implements Node {
   id: ID!
   export(path: String!): String!
@@ -35,6 +45,7 @@ type Directory implements Node {
   id: ID!
   withDirectory(path: String!, source: ID!, owner: String): Directory!
   withFile(path: String!, source: ID!, owner: String): Directory!
+  withNewDirectory(path: String!, permissions: Int): Directory!
   export(path: String!): String!
 }
 
@@ -54,6 +65,13 @@ type Container implements Node {
   withVolatileVariable(name: String!, value: String!): Container!
   withSecretVariable(name: String!, secret: ID!): Container!
   withMountedSecret(path: String!, source: ID!, owner: String, mode: Int): Container!
+  withUser(name: String!): Container!
+  withMountedCache(
+    path: String!, cache: ID!, sharing: CacheSharingMode, owner: String
+  ): Container!
+  withExposedPort(port: Int!): Container!
+  withServiceBinding(alias: String!, service: ID!): Container!
+  asService(args: [String!], useEntrypoint: Boolean): Service!
   withExec(args: [String!]!, useEntrypoint: Boolean, expect: ReturnType): Container!
   exitCode: Int!
   stdout: String!

@@ -133,7 +133,7 @@ async def test_a_stray_of_a_running_step_is_left_alone_until_that_step_ends(rig)
 
 
 async def test_a_step_that_ignores_sigterm_is_killed_when_it_times_out(rig, monkeypatch):
-    monkeypatch.setattr("controller.execute.local.executor.TERM_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("controller.execute.local.process.TERM_GRACE_SECONDS", 0.2)
     story = await rig.execute(
         workflow(
             step("a", "trap '' TERM; sleep 98764 & wait; wait", timeout=timedelta(seconds=0.3))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.execute.dagger.container import place
+from controller.execute.dagger.container import in_cache, place
 from controller.execute.ports import AttemptRequest
 
 if TYPE_CHECKING:
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 async def collect(done: "dagger.Container", request: AttemptRequest) -> Mapping[str, Path]:
     """Export what is wanted and there; nothing outside the container is reached."""
-    targets = {key: request.staging / str(number) for number, key in enumerate(request.collect)}
+    places = {
+        key: place(posixpath.join(request.workdir, path)) for key, path in request.collect.items()
+    }
+    targets = {
+        key: request.staging / str(number)
+        for number, key in enumerate(places)
+        if not in_cache(places[key], request)
+    }
     exported = await asyncio.gather(
-        *(
-            export(done, place(posixpath.join(request.workdir, path)), targets[key])
-            for key, path in request.collect.items()
-        )
+        *(export(done, places[key], target) for key, target in targets.items())
     )
     return {key: targets[key] for key, there in zip(targets, exported, strict=True) if there}
 

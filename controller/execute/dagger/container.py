@@ -1,11 +1,10 @@
 """An attempt's request as a container: files, variables, secrets, command."""
 
 import posixpath
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from controller.execute.ports import AttemptRequest, Placement, SecretValue
+from controller.execute.ports import AttemptRequest, CacheMount, SecretValue
 
 if TYPE_CHECKING:
     import dagger
@@ -14,6 +13,7 @@ WORK = "/work"
 INPUTS = "/rondel/inputs.json"
 BUSTER = "RONDEL_NONCE"
 SECRET_MODE = 0o400
+FOLDER_MODE = 0o755  # the SDK's own default is one that only root can enter
 
 Target = TypeVar("Target", "dagger.Container", "dagger.Directory")
 
@@ -43,8 +43,12 @@ def prepare(
     What never changes stands first, so that the engine's cache is of use; the run's own names are
     volatile and no part of its keys.
     """
-    made = with_mounts(client, base, request.mounts, user)
-    for name, value in sorted(request.env.items()):
+    made = base if request.user is None else base.with_user(request.user)
+    made = with_mounts(client, made, request, user)
+    for cache in request.caches:
+        made = with_cache(client, made, cache, user)
+    hosts = {service.host_variable: service.name for service in request.services}
+    for name, value in sorted({**hosts, **request.env}.items()):
         made = made.with_env_variable(name, value)
     for number, secret in enumerate(request.secrets):
         path = folder / f"{request.nonce}.{number}"
@@ -59,20 +63,29 @@ def prepare(
 
 
 def with_mounts(
-    client: "dagger.Client", made: "dagger.Container", mounts: Iterable[Placement], user: str
+    client: "dagger.Client", made: "dagger.Container", request: AttemptRequest, user: str
 ) -> "dagger.Container":
     """Copy what is mounted: the workspace's own in one piece, absolute paths each by itself."""
-    mounts = tuple(mounts)
-    inside = [one for one in mounts if not posixpath.isabs(one.path)]
-    if inside:
+    inside = [one for one in request.mounts if not posixpath.isabs(one.path)]
+    folders = own_folders(request)
+    if inside or folders or request.user is not None:
         files = client.directory()
+        for path in folders:
+            files = files.with_new_directory(path, permissions=FOLDER_MODE)
         for one in inside:
             files = with_copy(client, files, posixpath.normpath(one.path), one.source)
         made = with_workspace(made, files, user)
-    for one in mounts:
+    for one in request.mounts:
         if posixpath.isabs(one.path):
             made = with_copy(client, made, one.path, one.source, owner=user)
     return made
+
+
+def own_folders(request: AttemptRequest) -> list[str]:
+    """Return the folders of the workspace that the engine would make as root's."""
+    paths = [request.workdir, *(posixpath.dirname(cache.path) for cache in request.caches)]
+    plain = {posixpath.normpath(path or ".") for path in paths}
+    return sorted(path for path in plain - {"."} if not posixpath.isabs(path))
 
 
 def with_copy(
@@ -83,6 +96,28 @@ def with_copy(
         folder = client.host().directory(str(source), no_cache=True)
         return made.with_directory(path, folder, owner=owner)
     return made.with_file(path, client.host().file(str(source), no_cache=True), owner=owner)
+
+
+def with_cache(
+    client: "dagger.Client", made: "dagger.Container", cache: CacheMount, user: str
+) -> "dagger.Container":
+    """Mount a cache volume; it hides what stands there, and is no part of what a step wrote."""
+    import dagger  # noqa: PLC0415 - a second to import
+
+    return made.with_mounted_cache(
+        place(cache.path),
+        client.cache_volume(f"rondel-{cache.identity}"),
+        sharing=dagger.CacheSharingMode[cache.sharing.name],
+        owner=user,
+    )
+
+
+def in_cache(path: str, request: AttemptRequest) -> bool:
+    """Tell whether a path of the container is in a cache: the engine lets nothing out of one."""
+    return any(
+        path == at or path.startswith(f"{at}/")
+        for at in (place(cache.path) for cache in request.caches)
+    )
 
 
 def with_secret(

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from controller.errors import RondelError, StalledError, TransientError
+from controller.execute import companions
 from controller.execute.ports import Outcome, Verdict
 
 
@@ -19,9 +20,15 @@ AWAY = Meaning(Verdict.TRANSIENT, "RegistryUnavailable")
 LOGIN = Meaning(Verdict.STALLED, "LoginFailed")
 NOT_FOUND = Meaning(Verdict.STALLED, "ImageNotFound")
 INVALID = Meaning(Verdict.STALLED, "ImageInvalid")
+NOT_READY = Meaning(Verdict.STALLED, companions.NOT_READY)
+SERVICE_ENDED = Meaning(Verdict.STALLED, companions.ENDED)
+USER = Meaning(Verdict.STALLED, "UserUnknown")
 
 # The first that is found decides; all are looked for without regard to case.
 TABLE: tuple[tuple[str, Meaning], ...] = (
+    (r"bound service .*exited", SERVICE_ENDED),
+    (r"exited before healthcheck|health check errored", NOT_READY),
+    (r"no such (user|group)|unable to find (user|group)", USER),
     (rf"failed to resolve image.*(bad gateway|{STATUS}502)", AWAY),
     (r"session attachables|no such session|session \S+ not found", LOST),
     (rf"bad gateway|{STATUS}502", LOST),

@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from controller.execute.keeper import Keeper
 from controller.execute.ports import Session
 from controller.model.run import Run
 from controller.model.settings import DaggerSettings
-from controller.model.workflow import Workflow
+from controller.model.workflow import Step, Workflow
 
 FRESH = timedelta(seconds=10)  # a spare session younger than this needs no second look
 OLDEST = timedelta(hours=1)  # an engine frees nothing that a session has touched
@@ -55,10 +55,10 @@ class DaggerExecutor:
         self._closing: set[asyncio.Task[None]] = set()
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
-        bare = next((step for step in workflow.every_step if not step.image), None)
+        bare = next((name for step in workflow.every_step for name in without_image(step)), None)
         if bare is None:
             return None
-        return "ImageMissing", f"step {bare.name!r} names no image; the dagger executor needs one"
+        return "ImageMissing", f"{bare} names no image; the dagger executor needs one"
 
     async def start(self) -> None:
         """Start the keeper, remove what a crash has left, begin the first session."""
@@ -164,6 +164,16 @@ class DaggerExecutor:
         while self._closing:
             await asyncio.wait(self._closing)
         await self._keeper.stop()
+
+
+def without_image(step: Step) -> Iterator[str]:
+    """Yield what of a step is a container and names no image."""
+    container = step.alert is None and step.uses is None and step.module is None
+    if container and not step.image:
+        yield f"step {step.name!r}"
+    for service in step.services:
+        if not service.image:
+            yield f"service {service.name!r} of step {step.name!r}"
 
 
 def observed(task: "asyncio.Task[DaggerSession]") -> None:

@@ -1,11 +1,13 @@
 """One run's session: steps in containers of an engine."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.errors import TransientError
+from controller.execute.companions import WholeLines
 from controller.execute.dagger import errors, watch
 from controller.execute.dagger.collect import collect
 from controller.execute.dagger.command import Address, Command
@@ -14,6 +16,7 @@ from controller.execute.dagger.container import prepare, with_command
 from controller.execute.dagger.folder import PrivateFolder
 from controller.execute.dagger.images import Images
 from controller.execute.dagger.said import Listener
+from controller.execute.dagger.services import Running, Services
 from controller.execute.dagger.telemetry import Telemetry
 from controller.execute.ports import AttemptRequest, Outcome, Output
 
@@ -47,6 +50,7 @@ class DaggerSession:
         self._folder = folder
         self._versions = versions
         self._let_go = let_go
+        self._services = Services(client, self.images, telemetry)
         self._closed = False
         self._lost = asyncio.create_task(watch.lost(command, client), name="dagger session")
 
@@ -63,17 +67,17 @@ class DaggerSession:
 
         Cancelled, the engine kills the process within a second or so; that is not awaited.
         """
-        return await self._unless_lost(self._attempt(request, output))
+        return await self._unless_lost(lambda: self._attempt(request, output))
 
     async def resolve_image(self, image: str) -> str:
         """Return the image's name with its digest. Raises TransientError, StalledError."""
-        found = await self._unless_lost(self._resolved(image))
+        found = await self._unless_lost(lambda: self.images.reference(self.client, image))
         if isinstance(found, Outcome):
             raise errors.raised(found, image)
         return found
 
-    async def _unless_lost(self, working: Coroutine[Any, Any, T]) -> T | Outcome:
-        work = asyncio.create_task(working, name="dagger work")
+    async def _unless_lost(self, working: Callable[[], Awaitable[T]]) -> T | Outcome:
+        work = asyncio.create_task(in_outcomes(working), name="dagger work")
         try:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else errors.lost(self._lost.result())
@@ -81,46 +85,31 @@ class DaggerSession:
             work.cancel()
             await asyncio.wait({work})
 
-    async def _resolved(self, image: str) -> str | Outcome:
-        import dagger  # noqa: PLC0415 - a second to import
-        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
-            TransportError,
-            TransportQueryError,
-        )
-
-        try:
-            return await self.images.reference(self.client, image)
-        except (dagger.QueryError, TransportQueryError) as error:
-            return errors.outcome(str(error))
-        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
-            return errors.lost(str(error) or repr(error))
-
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
-        import dagger  # noqa: PLC0415 - a second to import
-        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
-            TransportError,
-            TransportQueryError,
-        )
-
-        with self._telemetry.trace(output) as listener:
+        if not request.services:
+            return await self._executed(request, output, {})
+        async with self._services.beside(request, output) as services:
+            lines = WholeLines(output)
             try:
-                return await self._executed(request, listener)
-            except dagger.ExecError as error:  # 128 to 191 are raised whatever is expected
-                await listener.complete(error.stdout, error.stderr)
-                return Outcome(exit_code=error.exit_code)
-            except (dagger.QueryError, TransportQueryError) as error:
-                return errors.outcome(str(error))
-            except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
-                return errors.lost(str(error) or repr(error))
+                return await self._executed(never_cached(request), lines, services)
+            finally:
+                lines.flush()
 
-    async def _executed(self, request: AttemptRequest, listener: Listener) -> Outcome:
-        base = await self.images.base(self.client, request.image or "")
-        folder = self._folder.path
-        made = prepare(self.client, base.container, request, user=base.user, folder=folder)
-        done = with_command(made, request)
-        code = await done.exit_code()  # alone and first: what fails must not be asked for twice
-        _, collected = await asyncio.gather(hear_out(done, listener), collect(done, request))
-        return Outcome(exit_code=code, collected=collected)
+    async def _executed(
+        self, request: AttemptRequest, output: Output, services: Running
+    ) -> Outcome:
+        with self._telemetry.trace(output) as listener:
+            base = await self.images.base(self.client, request.image or "")
+            made = prepare(
+                self.client,
+                base.container,
+                request,
+                user=request.user or base.user,
+                folder=self._folder.path,
+            )
+            for name, service in services.items():
+                made = made.with_service_binding(name, service)
+            return await result(with_command(made, request), request, listener)
 
     async def close(self) -> None:
         """Let go of everything; it ends in the background, within a bound, then surely."""
@@ -130,10 +119,45 @@ class DaggerSession:
 
     async def end(self) -> None:
         self._lost.cancel()
+        await self._services.close()
         await self._telemetry.close()
         await self._connection.close()
         await self._command.close()
         await asyncio.to_thread(self._folder.remove)
+
+
+async def in_outcomes(working: Callable[[], Awaitable[T]]) -> T | Outcome:
+    """Return what it returns; what the engine says instead, as the outcome that it means."""
+    import dagger  # noqa: PLC0415 - a second to import
+    from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
+        TransportError,
+        TransportQueryError,
+    )
+
+    try:
+        return await working()
+    except (dagger.QueryError, TransportQueryError) as error:
+        return errors.outcome(str(error))
+    except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
+        return errors.lost(str(error) or repr(error))
+
+
+def never_cached(request: AttemptRequest) -> AttemptRequest:
+    """A step with services is never answered by the engine's cache: they are never the same."""
+    return replace(request, cacheable=False)
+
+
+async def result(done: "dagger.Container", request: AttemptRequest, listener: Listener) -> Outcome:
+    """Run the command; return what came of it."""
+    import dagger  # noqa: PLC0415 - a second to import
+
+    try:
+        code = await done.exit_code()  # alone and first: what fails must not be asked for twice
+    except dagger.ExecError as error:  # 128 to 191 are raised whatever is expected
+        await listener.complete(error.stdout, error.stderr)
+        return Outcome(exit_code=error.exit_code)
+    _, collected = await asyncio.gather(hear_out(done, listener), collect(done, request))
+    return Outcome(exit_code=code, collected=collected)
 
 
 async def hear_out(done: "dagger.Container", listener: Listener) -> None:

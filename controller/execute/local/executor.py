@@ -6,22 +6,22 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from controller import environment
 from controller.errors import StalledError
-from controller.execute.keeper import Child, Keeper
-from controller.execute.local.streams import Stream
+from controller.execute.companions import WholeLines
+from controller.execute.keeper import Keeper
+from controller.execute.local import needs
+from controller.execute.local.caches import Caches
+from controller.execute.local.process import Host
+from controller.execute.local.services import Ports, beside
 from controller.execute.local.workspace import Workspace
 from controller.execute.ports import AttemptRequest, Outcome, Output, Session, Verdict
 from controller.model.run import Run
-from controller.model.workflow import Step, Workflow
+from controller.model.workflow import Workflow
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NOT_FOUND, NOT_RUNNABLE = 127, 126  # exit codes, as a shell says it
-TERM_GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL of a cancelled step
-DRAIN_SECONDS = 2.0  # for what a step printed last; every process that could add to it is gone
 
 
 class LocalExecutor:
@@ -36,11 +36,14 @@ class LocalExecutor:
         self._user = user_ids(user)
         self._path = path or environment.get("PATH") or STANDARD_PATH
         self.keeper = Keeper(self._path)
+        self._host = Host(self.keeper, self._path, self._user)
+        self._caches = Caches(state_dir, self._user)
+        self._ports = Ports()
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
         for step in workflow.every_step:
-            if (problem := needs_dagger(step)) is not None:
-                return "NeedsDagger", f"step {step.name!r}: {problem}; use the dagger executor"
+            if (problem := needs.of_step(step, self._user)) is not None:
+                return needs.REASON, f"step {step.name!r}: {problem}"
         return None
 
     async def start(self) -> None:
@@ -53,22 +56,12 @@ class LocalExecutor:
         del workflow
         folder = self._work / run.id
         folder.mkdir(parents=True, exist_ok=True)
-        return LocalSession(folder, self.keeper, self._path, self._user)
+        return LocalSession(folder, self._host, self._caches, self._ports)
 
     async def stop(self) -> None:
         await self.keeper.stop()
         if self._user is not None:
             await asyncio.to_thread(shutil.rmtree, self._work, ignore_errors=True)
-
-
-def needs_dagger(step: Step) -> str | None:
-    """Return what of a step this executor can't do."""
-    for mount in step.mounts:
-        if mount.path.startswith("/"):
-            return f"the mount path {mount.path} is absolute"
-    if step.workdir is not None and step.workdir.startswith("/"):
-        return f"the workdir {step.workdir} is absolute"
-    return None
 
 
 def user_ids(user: str | None) -> tuple[int, int] | None:
@@ -99,13 +92,11 @@ class LocalSession:
 
     versions: Mapping[str, str] = {}
 
-    def __init__(
-        self, folder: Path, keeper: Keeper, path: str, user: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, folder: Path, host: Host, caches: Caches, ports: Ports) -> None:
         self._folder = folder
-        self._keeper = keeper
-        self._path = path
-        self._user = user
+        self._host = host
+        self._caches = caches
+        self._ports = ports
         self._spare: list[Path] = []  # places of attempts that left nothing
         self._clearing: set[asyncio.Task[None]] = set()
 
@@ -113,55 +104,34 @@ class LocalSession:
         return image  # recorded, not used
 
     async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:
-        place = f"{request.step}.{request.index}.{request.number}"
-        workspace = Workspace(self._folder / place, self._user)
+        place = self._folder / f"{request.step}.{request.index}.{request.number}"
+        workspace = Workspace(place, self._host.user)
+        problem = needs.of_request(request, self._host.user)
+        if problem is not None:
+            return Outcome(verdict=Verdict.STALLED, reason=needs.REASON, error=problem)
         try:
-            if request.mounts:
-                await asyncio.to_thread(workspace.prepare, request, self._take_spare())
-            else:
-                workspace.prepare(request, self._take_spare())
-            code = await self._run(request, workspace, output)
-            return Outcome(exit_code=code, collected=workspace.collect(request))
+            async with self._caches.held(request.caches, output) as caches:
+                await prepare(workspace, request, caches, self._take_spare())
+                code = await self._run(request, workspace, output)
+                workspace.let_go(request)
+                return Outcome(exit_code=code, collected=workspace.collect(request))
         finally:
             self._clear(workspace)
 
     async def _run(self, request: AttemptRequest, workspace: Workspace, output: Output) -> int:
-        streams = [Stream("stdout", output), Stream("stderr", output)]
-        null = os.open(os.devnull, os.O_RDONLY)
+        if not request.services:
+            async with self._host.running(request, workspace, output) as process:
+                return await process.wait()
+        lines = WholeLines(output)
+        place = self._folder / f"{request.step}.{request.index}.{request.number}.services"
         try:
-            child = await self._keeper.spawn(
-                request.argv,
-                env=workspace.environment(request, self._path),
-                cwd=str(workspace.workdir(request)),
-                stdin=null,
-                stdout=streams[0].writer,
-                stderr=streams[1].writer,
-                user=self._user,
-            )
+            async with (
+                beside(self._host, self._ports, request, place, output) as services,
+                self._host.running(request, workspace, lines) as process,
+            ):
+                return await services.outlast(process)
         finally:
-            os.close(null)
-            for stream in streams:
-                stream.close_writer()
-        try:
-            return await self._wait(child, streams, request, output)
-        finally:
-            for stream in streams:
-                stream.close()
-
-    async def _wait(
-        self, child: Child, streams: list[Stream], request: AttemptRequest, output: Output
-    ) -> int:
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            await end(child)
-            raise
-        except OSError as error:
-            output.write("stderr", f"{request.argv[0]}: {error.strerror}\n".encode())
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-        for stream in streams:
-            await stream.drained(DRAIN_SECONDS)
-        return code
+            lines.flush()
 
     def _take_spare(self) -> Path | None:
         return self._spare.pop() if self._spare else None
@@ -181,15 +151,17 @@ class LocalSession:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 
-async def end(child: Child) -> None:
-    """End a process politely, then surely; returns when it is gone."""
-    child.terminate()
-    waiting = asyncio.ensure_future(asyncio.wait([child.ended], timeout=TERM_GRACE_SECONDS))
-    with suppress(asyncio.CancelledError):  # cancelled again: no more patience
-        await asyncio.shield(waiting)
-    child.kill()
-    while not child.ended.done():
-        await asyncio.wait([child.ended], timeout=1)
+async def prepare(
+    workspace: Workspace,
+    request: AttemptRequest,
+    caches: Mapping[str, Path],
+    spare: Path | None,
+) -> None:
+    """Furnish the workspace; beside the event loop where that copies files."""
+    if request.mounts:
+        await asyncio.to_thread(workspace.prepare, request, caches, spare)
+    else:
+        workspace.prepare(request, caches, spare)
 
 
 __all__ = ["LocalExecutor", "LocalSession", "Verdict"]

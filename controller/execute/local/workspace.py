@@ -6,13 +6,17 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from controller.errors import StalledError
-from controller.execute.ports import AttemptRequest, Placement
+from controller.execute.ports import AttemptRequest, CacheMount, Placement
 
 NULL_MODE = 0o700
 EMPTY_FOLDER = stat.S_IFDIR | NULL_MODE
 FOLDERS = ("workspace", "home", "tmp")
+REFUSED = "PathRefused"
+NO_CACHES: Mapping[str, Path] = MappingProxyType({})
+SERVICE_ADDRESS = "127.0.0.1"
 
 
 class Workspace:
@@ -23,19 +27,23 @@ class Workspace:
         self._user = user
         self.root = folder / "workspace"
 
-    def prepare(self, request: AttemptRequest, spare: Path | None = None) -> None:
-        """Make the folders, copy the mounts in, write file secrets and inputs.
+    def prepare(
+        self,
+        request: AttemptRequest,
+        caches: Mapping[str, Path] = NO_CACHES,
+        spare: Path | None = None,
+    ) -> None:
+        """Make the folders, copy the mounts in, link the caches, write file secrets and inputs.
 
-        `spare` is the place of an attempt that left nothing: it becomes this one's.
+        `caches` are the folders that the attempt holds, by identity; others start empty. `spare`
+        is the place of an attempt that left nothing: it becomes this one's.
         """
         self._make(spare)
         for mount in request.mounts:
             self._place(mount)
-        for secret in request.secrets:
-            if secret.file is not None:
-                self._write(self._inside(secret.file), secret.value.encode())
-        if request.inputs is not None:
-            self._write(self._inputs, request.inputs)
+        for cache in request.caches:
+            self._link(cache, caches)
+        self._write_files(request)
         if request.workdir not in {"", "."}:
             self.workdir(request).mkdir(parents=True, exist_ok=True)
         if self._user is not None:
@@ -62,6 +70,7 @@ class Workspace:
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
+            **{service.host_variable: SERVICE_ADDRESS for service in request.services},
             **request.env,
             **{secret.name: secret.value for secret in request.secrets if secret.name},
             **request.context,
@@ -99,10 +108,42 @@ class Workspace:
             target.rmdir()
         shutil.copy2(mount.source, target)
 
+    def _link(self, cache: CacheMount, held: Mapping[str, Path]) -> None:
+        """Put a link to the cache's folder in the workspace; it hides what a mount put there."""
+        target = self._inside(cache.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+            raise StalledError(f"cache path {cache.path!r} leaves the workspace", reason=REFUSED)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        target.symlink_to(held.get(cache.identity) or self._own_cache(cache))
+
+    def _own_cache(self, cache: CacheMount) -> Path:
+        folder = self.folder / "caches" / cache.identity
+        folder.mkdir(mode=NULL_MODE, parents=True, exist_ok=True)
+        return folder
+
+    def let_go(self, request: AttemptRequest) -> None:
+        """Leave an empty folder where each cache was: a cache is no part of what a step wrote."""
+        for cache in request.caches:
+            target = self._inside(cache.path)
+            if target.is_symlink():
+                target.unlink()
+                target.mkdir()
+
     def _inside(self, path: str) -> Path:
         if path.startswith("/") or ".." in path.split("/"):
-            raise StalledError(f"{path!r} leaves the workspace", reason="PathRefused")
+            raise StalledError(f"{path!r} leaves the workspace", reason=REFUSED)
         return self.root / path
+
+    def _write_files(self, request: AttemptRequest) -> None:
+        for secret in request.secrets:
+            if secret.file is not None:
+                self._write(self._inside(secret.file), secret.value.encode())
+        if request.inputs is not None:
+            self._write(self._inputs, request.inputs)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
