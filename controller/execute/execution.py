@@ -14,7 +14,7 @@ from controller.execute.house import House
 from controller.execute.logs import LogSegment, segment_path
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
-from controller.execute.request import Materials
+from controller.execute.request import Materials, cache_scope
 from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger, Sealing
@@ -52,9 +52,13 @@ class Execution:
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
-            run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
+            run=run,
+            workflow=workflow,
+            folder=self._folder,
+            blobs=house.blobs,
+            secrets={},
+            cache_scope=cache_scope(*house.scopes(run.source)[0]),
         )
-
         self._cached = cached_of(
             house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image
         )

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from controller import manifest
 from controller.execute.cached import Cached
@@ -19,7 +20,7 @@ from tests.bench.scale import Scale
 from tests.conftest import Lab, Story
 
 BESIDE, CHAIN = "side by side", "in a chain"
-Measure = Callable[[Lab, Story, str], Awaitable[Cost]]
+Measure = Callable[[Lab, Story, str], Coroutine[Any, Any, Cost]]
 LOOK = "SELECT run, outputs FROM cache_entry WHERE key = ?"
 
 
@@ -94,7 +95,7 @@ async def _served(lab: Lab, filled: Story, shape: str) -> Cost:
     return spent
 
 
-WORK = {_answered: "answers to", _served: "a run of"}
+WORK: dict[Measure, str] = {_answered: "answers to", _served: "a run of"}
 
 
 def _spec(steps: int, shape: str) -> dict[str, object]:

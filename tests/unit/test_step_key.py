@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from controller.model.workflow import (
 )
 from controller.reconcile.step_key import differing, explained, in_words, key, nearest, parts
 
-WORLD = {
+WORLD: dict[str, Any] = {
     "image": "alpine@sha256:1",
     "inputs": {"src": "sha256:a", "other": "sha256:b"},
     "artifacts": {"make.out": "sha256:c", "make.log": "tree:sha256:d"},
@@ -155,7 +156,7 @@ def test_what_a_step_is_given_is_in_its_key(world, part):
 
 
 def test_what_a_step_is_not_given_is_not_in_its_key():
-    others = {
+    others: dict[str, Any] = {
         "inputs": {**WORLD["inputs"], "other": "x"},
         "artifacts": {**WORLD["artifacts"], "make.log": "x"},
         "secrets": {**WORLD["secrets"], "login": "8"},
