@@ -182,7 +182,8 @@ class StepAttempts:
             self._sealing = self._shop.seal(segment, attempt)
 
     async def _attempt_logged(self, attempt: Attempt, segment: LogSegment) -> Ended:
-        step = self._shop.materials.evaluate(self._step, self._row.matrix)
+        evaluate = self._shop.materials.evaluate
+        step = self._asked.step if self._asked else evaluate(self._step, self._row.matrix)
         request = await self._shop.materials.request(step, attempt)
         if request.collect:
             request.staging.mkdir(parents=True)

@@ -18,7 +18,7 @@ from controller.manifest.template import OPENING
 from controller.model.cache import CacheEntry, CacheResult, Scope, note, origin
 from controller.model.changes import Change, PutCacheEntry, PutStep, SealLog, UseCacheEntry
 from controller.model.run import Phase, StepRun
-from controller.model.workflow import CacheMode, Json, Service, Step
+from controller.model.workflow import CacheMode, Json, Step
 from controller.reconcile import step_key
 
 CACHED = "Cached"  # the reason of a step that was served
@@ -38,6 +38,7 @@ def place(row: StepRun) -> Place:
 class Asked:
     """A step's key, and what the ledger of results said to it."""
 
+    step: Step  # evaluated, its images by digest: what runs when no result serves it
     key: str
     parts: Mapping[str, Json]
     result: CacheResult
@@ -132,36 +133,35 @@ class Cached:
         if not takes_part(step):
             return None
         try:
-            parts = await self._parts(self._materials.evaluate(step, row.matrix))
+            pinned = await self._pinned(self._materials.evaluate(step, row.matrix))
         except (StalledError, TransientError, ArtifactMissing):
             return None
-        result = CacheResult.FRESH if self._materials.run.fresh else CacheResult.MISS
-        return Asked(step_key.key(parts), parts, result)
-
-    async def _parts(self, step: Step) -> dict[str, Json]:
         held = self._materials
-        gone = [m.artifact for m in step.mounts if m.artifact and m.artifact not in held.artifacts]
-        if gone:
-            raise ArtifactMissing(gone[0])
-        if step.services:
-            step = replace(
-                step, services=tuple([await self._service(one) for one in step.services])
-            )
-        return step_key.parts(
-            step,
-            image="" if step.image is None else await self.image(step.image),
+        parts = step_key.parts(
+            pinned,
+            image=pinned.image or "",
             inputs=held.run.inputs,
             artifacts=held.artifacts,
             secrets={name: version(identity) for name, (identity, _) in held.secrets.items()},
             executor=self._executor,
         )
+        result = CacheResult.FRESH if held.run.fresh else CacheResult.MISS
+        return Asked(pinned, step_key.key(parts), parts, result)
 
-    async def _service(self, service: Service) -> Service:
-        return (
-            service
-            if not service.image
-            else replace(service, image=await self.image(service.image))
-        )
+    async def _pinned(self, step: Step) -> Step:
+        """Return the step with its images by digest: a tag that moves never spoils a result."""
+        made = self._materials.artifacts
+        for mount in step.mounts:
+            if mount.artifact and mount.artifact not in made:
+                raise ArtifactMissing(mount.artifact)
+        services = [
+            replace(one, image=await self.image(one.image)) if one.image else one
+            for one in step.services
+        ]
+        image = await self.image(step.image) if step.image else step.image
+        if image == step.image and not services:
+            return step
+        return replace(step, image=image, services=tuple(services))
 
     async def _unfit(self, entry: CacheEntry, step: Step) -> str:
         """Return why a result can't serve the step; "" when it can."""

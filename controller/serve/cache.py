@@ -59,7 +59,8 @@ def install(app: FastAPI, controller: Controller, records: Records) -> None:
     @app.get(f"{API}/cache/{{key}}")
     async def entry(key: str) -> View:
         found = await records.read(lambda r: r.cache_entries(key=key, limit=1))
-        return view.cache_view(there(found[0] if found else None, f"result {key}"), whole=True)
+        exact = next((one for one in found if one.key == key), None)
+        return view.cache_view(there(exact, f"result {key}"), whole=True)
 
     @app.post(f"{API}/cache/prune")
     async def prune(request: PruneRequest) -> View:

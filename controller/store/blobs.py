@@ -88,6 +88,8 @@ class BlobStore:
     async def verify(self, digests: Collection[str]) -> None:
         """Read each blob through, files inside folders too, and compare it with its name.
 
+        Their times are renewed: who asks is about to name them.
+
         Raises:
             StalledError: BlobMissing; BlobDamaged, and the file is set aside.
         """
@@ -203,6 +205,7 @@ class BlobStore:
                 try:
                     with path.open("rb") as handle:
                         found = hashlib.file_digest(handle, "sha256").hexdigest()
+                    _refresh(path)
                 except FileNotFoundError as error:
                     raise _missing(name) from error
                 except OSError as error:

@@ -161,6 +161,21 @@ async def test_an_image_that_can_not_be_resolved_ends_the_run_before_its_first_s
     assert story.attempts == []
 
 
+async def test_a_tag_that_moves_during_a_run_spoils_no_result(dagger_lab, double):
+    def lost_once(query):
+        if "withExec" not in query or not statuses:
+            return None
+        double[0].digests["docker.io/tool:1"] = "sha256:" + "9" * 64
+        return statuses.pop()
+
+    statuses = [502]
+    double[0].broken = lost_once
+    story = await dagger_lab.run({"steps": [step("a", cache={"mode": "Auto"})]})
+    assert [one.reason for one in story.attempts] == ["SessionLost", ""]
+    addresses = {one.args("from")[-1]["address"] for one in double[0].executions}
+    assert addresses == {f"docker.io/tool:1@sha256:{'0' * 64}"}
+
+
 async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(dagger_lab):
     each = Step(
         name="each",

@@ -1,6 +1,7 @@
 """Results of steps are kept and served: real stores, real processes."""
 
 import asyncio
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -346,3 +347,56 @@ async def test_each_combination_of_a_matrix_has_a_result_of_its_own(lab, tmp_pat
     assert await ran_with("b", "c", "a") == ["c", "join"]
     assert await ran_with("b", "a") == ["join"]
     assert await ran_with("a", "b") == []
+
+
+def pipeline(count: int, feeds: dict[int, list[int]]):
+    """Steps that each read a file of their own, and what some earlier ones have made."""
+    return {
+        "inputs": [{"name": f"in{n}", "path": f"in{n}"} for n in range(count)],
+        "defaults": {"cache": {"mode": "Auto"}},
+        "steps": [
+            {
+                "name": f"s{n}",
+                "script": "cat in* > out",
+                "mounts": [
+                    {"input": f"in{n}", "path": "in"},
+                    *({"artifact": f"s{up}.out", "path": f"in-{up}"} for up in feeds[n]),
+                ],
+                "artifacts": [{"name": "out", "path": "out"}],
+            }
+            for n in range(count)
+        ],
+    }
+
+
+def downstream(start: int, feeds: dict[int, list[int]]) -> set[str]:
+    reached = {start}
+    for n in sorted(feeds):
+        if reached & {*feeds[n]}:
+            reached.add(n)
+    return {f"s{n}" for n in reached}
+
+
+async def test_of_a_pipeline_of_100_steps_exactly_those_run_that_a_changed_file_reaches(
+    lab, tmp_path
+):
+    chance = random.Random(7)  # noqa: S311 - the same graph each time
+    feeds = {n: chance.sample(range(n), k=min(n, chance.randrange(3))) for n in range(100)}
+    for n in feeds:
+        (tmp_path / "root" / f"in{n}").write_text(f"{n}\n")
+    spec = pipeline(100, feeds)
+
+    async def ran_steps():
+        story = await lab.run(spec)
+        assert story.run.phase is Phase.SUCCEEDED
+        return {name for name, one in story.steps.items() if not one.cached}
+
+    assert len(await ran_steps()) == 100
+    assert await ran_steps() == set()
+    for changed in (0, 41, 97):
+        file = tmp_path / "root" / f"in{changed}"
+        before = file.read_text()
+        file.write_text(f"changed {changed}\n")
+        assert await ran_steps() == downstream(changed, feeds)
+        file.write_text(before)
+        assert await ran_steps() == set()

@@ -39,8 +39,9 @@ class Images:
 
     @property
     def resolved(self) -> dict[str, str]:
-        """Return `image:<name>` -> name with digest."""
-        return {f"image:{image}": reference for image, reference in self._references.items()}
+        """Return `image:<name>` -> name with digest, of those that were named without one."""
+        found = self._references.items()
+        return {f"image:{image}": named for image, named in found if image != named}
 
     async def reference(self, client: "dagger.Client", image: str) -> str:
         """Return the image's name with its digest; nothing is pulled. Raises as the engine does."""

@@ -1,7 +1,7 @@
 """One run's session: steps in containers of an engine."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,17 +64,17 @@ class DaggerSession:
 
         Cancelled, the engine kills the process within a second or so; that is not awaited.
         """
-        return await self._unless_lost(self._attempt(request, output))
+        return await self._unless_lost(lambda: self._attempt(request, output))
 
     async def resolve_image(self, image: str) -> str:
         """Return the image's name with its digest. Raises TransientError, StalledError."""
-        found = await self._unless_lost(self._resolved(image))
+        found = await self._unless_lost(lambda: self.images.reference(self.client, image))
         if isinstance(found, Outcome):
             raise errors.raised(found, image)
         return found
 
-    async def _unless_lost(self, working: Coroutine[Any, Any, T]) -> T | Outcome:
-        work = asyncio.create_task(working, name="dagger work")
+    async def _unless_lost(self, working: Callable[[], Awaitable[T]]) -> T | Outcome:
+        work = asyncio.create_task(in_outcomes(working), name="dagger work")
         try:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else errors.lost(self._lost.result())
@@ -82,40 +82,15 @@ class DaggerSession:
             work.cancel()
             await asyncio.wait({work})
 
-    async def _resolved(self, image: str) -> str | Outcome:
-        import dagger  # noqa: PLC0415 - a second to import
-        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
-            TransportError,
-            TransportQueryError,
-        )
-
-        try:
-            return await self.images.reference(self.client, image)
-        except (dagger.QueryError, TransportQueryError) as error:
-            return errors.outcome(str(error))
-        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
-            return errors.lost(str(error) or repr(error))
-
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
-        import dagger  # noqa: PLC0415 - a second to import
-        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
-            TransportError,
-            TransportQueryError,
-        )
-
-        try:
-            if not request.services:
-                return await self._executed(request, output, {})
-            async with self._services.beside(request, output) as services:
-                lines = WholeLines(output)
-                try:
-                    return await self._executed(never_cached(request), lines, services)
-                finally:
-                    lines.flush()
-        except (dagger.QueryError, TransportQueryError) as error:
-            return errors.outcome(str(error))
-        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
-            return errors.lost(str(error) or repr(error))
+        if not request.services:
+            return await self._executed(request, output, {})
+        async with self._services.beside(request, output) as services:
+            lines = WholeLines(output)
+            try:
+                return await self._executed(never_cached(request), lines, services)
+            finally:
+                lines.flush()
 
     async def _executed(
         self, request: AttemptRequest, output: Output, services: Running
@@ -146,6 +121,22 @@ class DaggerSession:
         await self._connection.close()
         await self._command.close()
         await asyncio.to_thread(self._folder.remove)
+
+
+async def in_outcomes(working: Callable[[], Awaitable[T]]) -> T | Outcome:
+    """Return what it returns; what the engine says instead, as the outcome that it means."""
+    import dagger  # noqa: PLC0415 - a second to import
+    from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
+        TransportError,
+        TransportQueryError,
+    )
+
+    try:
+        return await working()
+    except (dagger.QueryError, TransportQueryError) as error:
+        return errors.outcome(str(error))
+    except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
+        return errors.lost(str(error) or repr(error))
 
 
 def never_cached(request: AttemptRequest) -> AttemptRequest:
