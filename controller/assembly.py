@@ -39,6 +39,8 @@ def run_engine(
         on_line=on_line,
         results=store if settings.dagger.cache_enabled else None,
         scopes=partial(scopes, settings),
+        kept=store,
+        input_max_size=settings.input_max_size,
     )
 
 

@@ -40,6 +40,9 @@ class Inputs:
         settings = DirectorySource(name="test", path=str(root))
         self.source = open_source(settings, state_dir=root, clock=SystemClock())
 
+    def lasting(self, _):
+        return False
+
     async def materialise(self, _, revision, wanted, target):
         return await self.source.materialise(revision, wanted, target)
 

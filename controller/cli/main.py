@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "schedule": ("schedule", "schedule", "List the slots to come."),
     "wait": ("wait", "wait", "Wait until something is ready or finished."),
     "run": ("act", "run", "Start a run of a workflow."),
+    "retry": ("again", "retry", "Go on with a run that ended badly."),
+    "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
     "cancel": ("act", "cancel", "Cancel a run."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
 }

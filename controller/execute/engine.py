@@ -1,7 +1,7 @@
 """The run engine: executes claimed runs, cancels them, settles those that were lost."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
 from controller.execute.logs import mend
-from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Results, Secrets
+from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
@@ -49,6 +49,8 @@ class RunEngine:
         on_line: LineTold | None = None,
         results: Results | None = None,
         scopes: Callable[[str], Sequence[Scope]] = own_scope,
+        kept: KeptInputs | None = None,
+        input_max_size: int = 256 << 20,
     ) -> None:
         self._house = House(
             ledger=ledger,
@@ -63,6 +65,8 @@ class RunEngine:
             on_line=on_line,
             results=results,
             scopes=scopes,
+            kept=kept,
+            input_max_size=input_max_size,
         )
         self._executors = executors
         self._executions: dict[str, Execution] = {}
@@ -77,13 +81,15 @@ class RunEngine:
         for executor in self._executors.values():
             await executor.stop()
 
-    async def execute(self, run: Run, workflow: Workflow) -> Phase:
+    async def execute(self, run: Run, workflow: Workflow, rows: Iterable[StepRun] = ()) -> Phase:
         """Execute a claimed run to its end and record everything of it.
+
+        `rows` are what its steps have come to already, of a run that runs again.
 
         Returns:
             The run's phase; Pending when it was put back (SourceChanged).
         """
-        execution = Execution(self._house, run, workflow, self._executor(run))
+        execution = Execution(self._house, run, workflow, self._executor(run), rows)
         self._executions[run.id] = execution
         try:
             return await execution.execute()
@@ -163,7 +169,7 @@ class RunEngine:
             del self._executions[run.id]
 
     def _interrupted(self, row: StepRun) -> StepRun:
-        if row.phase.terminal or row.attempts == 0:
+        if row.phase is not Phase.RUNNING:  # one that waits may have attempts of an earlier try
             return row
         return replace(
             row,

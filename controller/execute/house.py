@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.clock import Clock
-from controller.execute.ports import Blobs, Inputs, Ledger, Results, Secrets
+from controller.execute.ports import Blobs, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.slots import Slots
 from controller.model.cache import Scope
 from controller.model.settings import InfrastructureRetry
@@ -27,6 +27,8 @@ class House:
     slots: Slots
     log_max_size: int
     infrastructure: InfrastructureRetry
+    kept: KeptInputs | None = None  # None: inputs are not kept
+    input_max_size: int = 256 << 20  # bytes; a larger input is not kept
     results: Results | None = None  # None: every step runs
     scopes: Callable[[str], Sequence[Scope]]  # a source's own, then those it may read
     on_line: LineTold | None = None

@@ -61,8 +61,20 @@ class Results(Protocol):
         ...
 
 
+class KeptInputs(Protocol):
+    """Remembers which inputs were kept as blobs."""
+
+    async def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of those that are kept."""
+        ...
+
+
 class Inputs(Protocol):
     """Materialises what a run reads from its source."""
+
+    def lasting(self, source: str) -> bool:
+        """Tell whether a revision's inputs can be had again later, as Git's can."""
+        ...
 
     async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
         """Write the input's files below `target`; return the digest of what was written.

@@ -17,9 +17,13 @@ from controller.model.workflow import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRun:
-    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists."""
+    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists.
+
+    `steps` are rows that it begins with: results of the run that it runs again.
+    """
 
     run: Run
+    steps: tuple[StepRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,25 @@ class RequeueRun:
     message: str = ""
     at: datetime
     not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun:
+    """An ended run is Pending again as `run` says, its rows as `steps` do; not while it goes on."""
+
+    run: Run
+    steps: tuple[StepRun, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepInput:
+    """An input's content is kept as a blob, so that a run can be run again as it was."""
+
+    digest: str  # of the input
+    blob: str
+    size: int
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +211,8 @@ Change: TypeAlias = (
     | ClaimRun
     | StartRun
     | RequeueRun
+    | RetryRun
+    | KeepInput
     | StartAttempt
     | FinishAttempt
     | SealLog

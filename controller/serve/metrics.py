@@ -11,6 +11,7 @@ from controller.model.changes import (
     PutSource,
     PutStep,
     PutWorkflow,
+    RetryRun,
     StartRun,
 )
 from controller.model.condition import Condition
@@ -101,7 +102,7 @@ class Metrics:
     def follow(self, change: Change) -> None:
         """Take in one applied change."""
         match change:
-            case CreateRun(run=run):
+            case CreateRun(run=run) | RetryRun(run=run):
                 self._created(run)
             case StartRun(run=run_id, at=at):
                 self._begun(run_id, at)

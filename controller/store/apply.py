@@ -35,6 +35,10 @@ def _create_run(tx: Transaction, change: c.CreateRun) -> bool:
         return False
     if spec:
         tx.change(tx.say.put_spec, {"digest": spec, "body": clean(run.spec)})
+    tx.change_many(tx.say.put_step, map(step_values, change.steps))
+    for step in change.steps:
+        for blob in step.artifacts.values():
+            tx.name_blob(blob)
     tx.tell(_created(run))
     return True
 
@@ -93,6 +97,27 @@ def _requeue_run(tx: Transaction, change: c.RequeueRun) -> bool:
     reason = {"reason": change.reason}
     tx.tell_of_run(change.run, "RunRequeued", change.at, message=change.message, data=reason)
     return True
+
+
+def _retry_run(tx: Transaction, change: c.RetryRun) -> bool:
+    if not tx.change(tx.say.retry_run, {"k_id": change.run.id, "reason": change.run.reason}):
+        return False
+    tx.change_many(tx.say.put_step, map(step_values, change.steps))
+    again = sum(not step.phase.terminal for step in change.steps)
+    tx.tell_of_run(change.run.id, "RunRetried", change.at, data={"steps": again})
+    return True
+
+
+def _keep_input(tx: Transaction, change: c.KeepInput) -> bool:
+    """No event: it tells nothing of what happened."""
+    tx.name_blob(change.blob)
+    values = {
+        "digest": change.digest,
+        "blob": change.blob,
+        "size": change.size,
+        "created_at": time_text(change.at),
+    }
+    return tx.change(tx.say.keep_input, values)
 
 
 def _finish_run(tx: Transaction, change: c.FinishRun) -> bool:
@@ -312,6 +337,8 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.ClaimRun: _claim_run,
     c.StartRun: _start_run,
     c.RequeueRun: _requeue_run,
+    c.RetryRun: _retry_run,
+    c.KeepInput: _keep_input,
     c.FinishRun: _finish_run,
     c.StartAttempt: _start_attempt,
     c.FinishAttempt: _finish_attempt,

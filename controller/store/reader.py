@@ -267,6 +267,12 @@ class Reader:
         """Return kept results of steps; `wish` is what `results.entries` takes."""
         return results.entries(self, **wish)
 
+    def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of those of the inputs that are kept."""
+        c = t.kept_input.c
+        found = self.fetch(select(c.digest, c.blob).where(c.digest.in_(digests)))
+        return {str(name): str(blob) for name, blob in found}
+
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""
         query = select(t.instance).order_by(t.instance.c.started_at, t.instance.c.id)

@@ -166,7 +166,29 @@ def _drop_blob() -> Query:
 def _named() -> Query:
     logs = select(t.attempt.c.log).where(t.attempt.c.log.is_not(None))
     artifacts = select(t.step_run.c.artifacts).where(t.step_run.c.artifacts != "{}")
-    return compiled(union_all(logs, artifacts))
+    return compiled(union_all(logs, artifacts, select(t.kept_input.c.blob)))
+
+
+def drop_inputs(tx: Transaction) -> int:
+    """Forget the kept inputs that no run is recorded with any more."""
+    used = {one for (text_,) in tx.rows(_inputs(), {}) for one in json.loads(text_).values()}
+    gone = [{"digest": name} for (name,) in tx.rows(_kept_inputs(), {}) if name not in used]
+    return tx.change_many(_drop_input(), gone)
+
+
+@cache
+def _inputs() -> Query:
+    return compiled(select(t.run.c.inputs).where(t.run.c.inputs != "{}").distinct())
+
+
+@cache
+def _kept_inputs() -> Query:
+    return compiled(select(t.kept_input.c.digest))
+
+
+@cache
+def _drop_input() -> Query:
+    return compiled(delete(t.kept_input).where(t.kept_input.c.digest == given("digest")))
 
 
 @cache

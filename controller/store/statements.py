@@ -138,6 +138,26 @@ class Statements:
         )
 
     @cached_property
+    def retry_run(self) -> Query:
+        bad = text("phase IN ('Cancelled', 'Error', 'Failed', 'Interrupted')")
+        empty = {"message": "", "outputs": "{}", "instance": None, "not_before": None}
+        return self._query(
+            update(t.run)
+            .where(_is_given(t.run.c.id), bad)
+            .values(
+                phase="Pending",
+                reason=given("reason"),
+                started_at=None,
+                finished_at=None,
+                **empty,
+            )
+        )
+
+    @cached_property
+    def keep_input(self) -> Query:
+        return self._replace(t.kept_input)
+
+    @cached_property
     def forget_untried(self) -> Query:
         """Rows of steps that were never tried; the run makes them anew when it starts again."""
         s = t.step_run.c

@@ -136,6 +136,10 @@ class Store:
         with reader.snapshot():
             return look(reader)
 
+    async def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of the inputs that are kept."""
+        return await self.read(lambda reader: reader.kept_inputs(digests))
+
     async def recover_candidates(self) -> list[Candidate]:
         """Take over what instances that are gone have left; call it again at any time.
 
@@ -197,6 +201,7 @@ class Store:
         while some := await self.write(retention.drop_runs(keep, now)):
             dropped += some
         await self.write(retention.drop_specs)
+        await self.write(retention.drop_inputs)
         await self.write(retention.drop_events(keep, now))
         while await self.write(results.drop_expired(now)):
             pass

@@ -280,3 +280,12 @@ cache_entry = Table(
     Index("cache_entry_by_step", "source", "ref", "workflow", "step", "created_at"),
     Index("cache_entry_by_use", "last_used_at"),
 )
+
+kept_input = Table(
+    "kept_input",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _id("blob"),
+    _count("size"),
+    _id("created_at"),
+)

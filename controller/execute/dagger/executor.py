@@ -136,6 +136,7 @@ class DaggerExecutor:
         self._open_ahead()
         session.images.default_registry = self._settings.default_registry
         session.images.logins = logins
+        session.images.pin(run.versions)
         return session
 
     async def _take_spare(self) -> DaggerSession | None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import dagger
 
 
+PREFIX = "image:"  # of images among a run's versions
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     host: str
@@ -41,7 +44,13 @@ class Images:
     def resolved(self) -> dict[str, str]:
         """Return `image:<name>` -> name with digest, of those that were named without one."""
         found = self._references.items()
-        return {f"image:{image}": named for image, named in found if image != named}
+        return {f"{PREFIX}{image}": named for image, named in found if image != named}
+
+    def pin(self, versions: Mapping[str, str]) -> None:
+        """Take each image as a run that runs again had it; of a new run nothing is known yet."""
+        for name, reference in versions.items():
+            if name.startswith(PREFIX):
+                self._references[name.removeprefix(PREFIX)] = reference
 
     async def reference(self, client: "dagger.Client", image: str) -> str:
         """Return the image's name with its digest; nothing is pulled. Raises as the engine does."""
