@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,17 @@ from controller import ids, manifest
 from controller.clock import SystemClock
 from controller.execute.engine import RunEngine
 from controller.execute.local import LocalExecutor
+from controller.manifest.agents import pinned
+from controller.manifest.around import Around
+from controller.model.agent import Agent
 from controller.model.changes import ClaimRun, CreateRun
 from controller.model.run import Attempt, Run, StepRun
-from controller.model.settings import DirectorySource, InfrastructureRetry, SecretRef
+from controller.model.settings import (
+    DaggerSettings,
+    DirectorySource,
+    InfrastructureRetry,
+    SecretRef,
+)
 from controller.model.workflow import Backoff
 from controller.reconcile.runs import manual_run
 from controller.secrets import ConfiguredSecrets
@@ -43,8 +51,18 @@ class Lab:
         self.store, self.engine, self.clock = store, engine, clock
         self.lines: list[tuple[str, str]] = []
 
-    async def make(self, spec: dict[str, Any], *, source: str = "test", **fields: Any) -> Run:
-        _, body = manifest.build_workflow({"name": "w"}, spec)
+    async def make(
+        self,
+        spec: dict[str, Any],
+        *,
+        source: str = "test",
+        agents: Mapping[str, Agent] | None = None,
+        **fields: Any,
+    ) -> Run:
+        """Create and claim a run of a spec, whose steps may use these agents."""
+        around = Around(agents=agents or {})
+        _, body = manifest.build_workflow({"name": "w"}, spec, around=around)
+        body = pinned(body, DaggerSettings(), agents)
         run = manual_run(source, "w", key=ids.nonce(), now=self.clock.now(), spec=body, **fields)
         await self.store.record(
             CreateRun(run=run),

@@ -15,6 +15,8 @@ from controller.cli.common import (
     find_run,
     find_workflow,
     now,
+    print_json,
+    print_yaml,
     reader,
     short_revision,
     show,
@@ -163,7 +165,8 @@ def runs(store: Reader, wish: Wish) -> None:
             phases=wish.phases or None,
             limit=wish.limit,
         )
-    views = [view.run_view(one, store.steps(one.id)) for one in found]
+    whole = wish.output in {Format.JSON, Format.YAML}
+    views = [view.run_view(one, store.steps(one.id) if whole else None) for one in found]
     rows = [
         (
             one.id,
@@ -269,8 +272,6 @@ KINDS: dict[str, Callable[[Reader, Wish], None]] = {
 
 
 def show_one(shown: object, output: Format) -> None:
-    from controller.cli.common import print_json, print_yaml  # noqa: PLC0415 - two of many
-
     (print_json if output is Format.JSON else print_yaml)(shown)
 
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
-from controller.execute.logs import mend, segment_path
+from controller.execute.logs import mend
 from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Results, Secrets
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
@@ -173,7 +174,7 @@ class RunEngine:
 
     def _seal_left(self, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
         for one in attempts:
-            path = segment_path(self._house.state_dir, one.run, one.step, one.index, one.number)
+            path = layout.segment(self._house.state_dir, one.run, one.step, one.index, one.number)
             if one.log is None and path.exists():
                 dropped = mend(path)
                 ledger.seal(path, one, truncated=dropped or not one.phase.terminal)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller import layout
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
 from controller.execute.cached import cached_of
 from controller.execute.house import House
-from controller.execute.logs import LogSegment, segment_path
+from controller.execute.logs import LogSegment
 from controller.execute.materialise import Requeued, clear, materialise, moved_on
 from controller.execute.ports import Executor
 from controller.execute.request import Materials, cache_scope
@@ -40,7 +41,7 @@ class Execution:
         self.run = run
         self._workflow = workflow
         self._executor = executor
-        self._folder = house.state_dir / "work" / run.id
+        self._folder = layout.work(house.state_dir) / run.id
         self._rows = Rows.of_workflow(run.id, workflow)
         self._steps = {step.name: step for step in workflow.every_step}
         self._ended: Verdict | None = None  # what ended the run from outside
@@ -269,7 +270,7 @@ class Execution:
         told = self._house.on_line
         run, step, index, number = attempt.run, attempt.step, attempt.index, attempt.number
         return LogSegment(
-            segment_path(self._house.state_dir, run, step, index, number),
+            layout.segment(self._house.state_dir, run, step, index, number),
             scrubber=self._scrubber,
             clock=self._house.clock,
             max_size=self._house.log_max_size,

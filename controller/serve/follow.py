@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from controller import layout
 from controller.model import view
 from controller.model.cache import note
 from controller.model.run import Attempt, Run, StepRun
 from controller.model.workflow import Json
-from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
 Matrices = Mapping[tuple[str, int], Mapping[str, Json]]
@@ -99,11 +99,11 @@ class LogFollower:
         return b""
 
     def _places(self, attempt: Words) -> Iterator[Path]:
-        name = f"{attempt.step}.{attempt.combination}.{attempt.number}.jsonl"
-        yield self._state_dir / "logs" / self._run.id / name
+        yield layout.segment(
+            self._state_dir, self._run.id, attempt.step, attempt.combination, attempt.number
+        )
         if attempt.log:
-            digest = attempt.log.removeprefix("sha256:")
-            yield self._state_dir / "blobs" / digest[:2] / digest[2:]
+            yield layout.blob(layout.blobs(self._state_dir), attempt.log.removeprefix("sha256:"))
 
 
 async def follow_log(
@@ -120,6 +120,3 @@ async def follow_log(
         if not follow or now is None or now.phase.terminal:
             return
         await asyncio.sleep(LOOK_SECONDS)
-
-
-__all__ = ["LogFollower", "Records", "follow_log"]

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from controller import layout
 from controller.errors import StalledError
 from controller.store import trees
 from controller.store.files import (
@@ -32,7 +33,6 @@ from controller.store.trees import Node
 _FILE, _TREE = "sha256:", "tree:sha256:"
 _NOTES = 4096
 _HEX = 64
-_SHARD = 2
 
 
 class Note(NamedTuple):
@@ -104,7 +104,7 @@ class BlobStore:
         name = digest.removeprefix("tree:").removeprefix(_FILE)
         if len(name) != _HEX or not set(name) <= set("0123456789abcdef"):
             raise StalledError("it is no digest", reason="BlobMissing", where=digest)
-        return self.root / name[:2] / name[2:]
+        return layout.blob(self.root, name)
 
     def keep(self, data: bytes) -> str:
         digest = self._keep(data)
@@ -178,7 +178,7 @@ class BlobStore:
                 continue
             if path.parent == self._drafts:
                 path.unlink(missing_ok=True)
-            elif len(path.parent.name) == _SHARD:
+            elif len(path.parent.name) == layout.SHARD:
                 yield _FILE + path.parent.name + path.name
 
     def drop(self, digest: str, before: datetime) -> bool:

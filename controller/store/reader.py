@@ -146,12 +146,6 @@ class Reader:
         found = self.fetch(joined.where(t.run.c.id == run_id))
         return rows.read_run(found[0], found[0][-1] or "") if found else None
 
-    def run_by_identity(self, source: str, workflow: str, identity: str) -> Run | None:
-        """Return the run that answered that trigger, without its spec."""
-        query = _where(select(t.run), t.run, source=source, workflow=workflow, identity=identity)
-        found = self.fetch(query)
-        return rows.read_run(found[0]) if found else None
-
     def run_by_prefix(self, prefix: str, *, limit: int = 10) -> list[Run]:
         """Return the runs whose id begins so, newest first: an unclear prefix has several."""
         begins = (t.run.c.id >= prefix) & (t.run.c.id < prefix + "\U0010ffff")

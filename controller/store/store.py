@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
@@ -83,7 +84,7 @@ class Store:
         """
         path = database_path(state_dir, url)
         lock = await asyncio.to_thread(_settle_in, state_dir, path, kind)
-        context = Context(Statements(), lock.id, BlobStore(state_dir / "blobs"), clock)
+        context = Context(Statements(), lock.id, BlobStore(layout.blobs(state_dir)), clock)
         opening = partial(
             open_for_writing, path, busy_seconds=busy_seconds, synchronous=synchronous
         )

@@ -5,6 +5,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.execute.dagger import DaggerExecutor
 from controller.execute.engine import RunEngine
+from controller.manifest.agents import agent
 from controller.model.run import Phase
 from controller.model.settings import DaggerSettings, SecretRef
 from controller.model.workflow import Artifact, Matrix, Mount, Step, Workflow
@@ -199,3 +200,11 @@ async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(
         *((f"each[f={letter}]", f"made {letter}") for letter in "abc"),
         *(("use", letter) for letter in "abc"),
     ]
+
+
+async def test_an_agents_inputs_are_in_the_file_it_is_told_of(dagger_lab):
+    teller = agent("teller", {"container": {"image": "tool:1", "script": 'cat "$RONDEL_INPUTS"'}})
+    spec = {"steps": [{"name": "a", "agent": "teller", "inputs": {"n": 1}}]}
+    story = await dagger_lab.run(spec, agents={"teller": teller})
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert dagger_lab.lines == [("a", '{"n": 1}')]

@@ -4,12 +4,13 @@ import pytest
 
 from controller import manifest
 from controller.manifest.between import between
+from controller.model.source import ParsedDocument
 
 HEAD = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {{name: {}}}\nspec:\n  {}\n"
 
 
 def faults(specs, groups=()):
-    documents = []
+    documents: list[ParsedDocument] = []
     for name, spec in specs.items():
         lines = spec if "steps:" in spec else f"{spec}\n  steps: [{{name: s, script: x}}]"
         parsed = manifest.parse_file(f"{name}.yaml", HEAD.format(name, lines).encode())

@@ -158,7 +158,9 @@ def test_everything_of_a_step_that_may_hold_expressions_is_evaluated():
     assert evaluated(own, SCOPE).user == "7"
     assert evaluated(own, SCOPE).caches[0].key == "c-0"
     assert evaluated(called, SCOPE).uses == WorkflowCall(workflow="other", params={"n": 4})
-    assert evaluated(function, SCOPE).module.args == {"n": [9]}
+    module = evaluated(function, SCOPE).module
+    assert module is not None
+    assert module.args == {"n": [9]}
 
 
 def test_a_combination_is_seen_as_matrix():

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -162,12 +163,13 @@ def test_a_moved_file_is_decoded_as_its_new_place():
 NAME = st.from_regex(r"[a-z]([-a-z0-9]{0,6}[a-z0-9])?", fullmatch=True)
 DURATION = st.sampled_from(["250ms", "90s", "10m", "1h30m", "7d"])
 TEXT = st.text("abc $\n'\"{}é", min_size=1, max_size=12).filter(lambda text: "${{" not in text)
+NOTHING: dict[str, st.SearchStrategy[Any]] = {}
 AXIS = st.sampled_from(["a", "b-c", "item"])
 VALUES = st.dictionaries(AXIS, st.none() | st.booleans() | st.integers(-9, 9) | TEXT, min_size=1)
 MATRIX = st.builds(
     lambda axes, rest: {**axes, **rest},
     st.dictionaries(AXIS, st.lists(st.integers(-9, 9) | TEXT | st.lists(st.none(), max_size=1), max_size=3), min_size=1, max_size=2),
-    st.fixed_dictionaries({}, optional={"include": st.lists(VALUES, max_size=2), "maxParallel": st.integers(1, 9), "failFast": st.booleans()}),
+    st.fixed_dictionaries(NOTHING, optional={"include": st.lists(VALUES, max_size=2), "maxParallel": st.integers(1, 9), "failFast": st.booleans()}),
 )  # fmt: skip
 STEP = st.fixed_dictionaries(
     {"script": TEXT},
@@ -179,8 +181,8 @@ STEP = st.fixed_dictionaries(
         "continueOnError": st.booleans() | st.fixed_dictionaries({"exitCodes": st.lists(st.integers(1, 255), min_size=1, max_size=3)}),
         "successExitCodes": st.lists(st.integers(0, 255), min_size=1, max_size=3),
         "user": TEXT,
-        "caches": st.lists(st.fixed_dictionaries({"key": TEXT, "path": NAME}, optional={"sharing": st.sampled_from(["Shared", "Private", "Locked"])}), max_size=2, unique_by=lambda one: one["path"]),
-        "services": st.lists(st.fixed_dictionaries({"name": NAME, "image": TEXT}, optional={"args": st.lists(TEXT, min_size=1, max_size=2), "env": st.just({"A": None}), "readyWhen": st.just({"port": 80})}), max_size=2, unique_by=lambda one: one["name"]),
+        "caches": st.lists(st.fixed_dictionaries({"key": TEXT, "path": NAME}, optional={"sharing": st.sampled_from(["Shared", "Private", "Locked"])}), max_size=2, unique_by=lambda one: str(one["path"])),
+        "services": st.lists(st.fixed_dictionaries({"name": NAME, "image": TEXT}, optional={"args": st.lists(TEXT, min_size=1, max_size=2), "env": st.just({"A": None}), "readyWhen": st.just({"port": 80})}), max_size=2, unique_by=lambda one: str(one["name"])),
         "matrix": MATRIX,
         "cache": st.fixed_dictionaries({}, optional={"mode": st.sampled_from(["Off", "Auto", "Require"]), "ttl": DURATION}),
     },

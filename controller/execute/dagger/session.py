@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.errors import TransientError
 from controller.execute.companions import WholeLines
 from controller.execute.dagger import errors, watch
 from controller.execute.dagger.collect import collect
-from controller.execute.dagger.command import Address, Command
+from controller.execute.dagger.command import Command
 from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.container import prepare, with_command
 from controller.execute.dagger.folder import PrivateFolder
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import dagger
 
 T = TypeVar("T")
-
-CONNECT_SECONDS = 30.0
 
 
 class DaggerSession:
@@ -180,39 +177,18 @@ async def texts(done: "dagger.Container") -> tuple[str, str]:
     return answer["stdout"], answer["stderr"]
 
 
-async def connect(
-    command: Command,
-    address: Address,
-    *,
-    folder: PrivateFolder,
-    cli: str,
-    let_go: Callable[[DaggerSession], None],
-) -> DaggerSession:
-    """Attach the SDK and return the session. Raises TransientError (EngineUnavailable)."""
-    connection = Connection(address)
+async def attached(connection: Connection) -> "tuple[dagger.Client, str]":
+    """Return the client and the engine's version; nothing but the caller bounds it.
+
+    Raises:
+        TransientError: EngineUnavailable.
+    """
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            client = await connection.client()
-            engine = await client.version()
-    except BaseException as error:
-        await connection.close()
-        if not isinstance(error, Exception):
-            raise
+        client = await connection.client()
+        return client, await client.version()
+    except Exception as error:
         raise TransientError(
             f"the Dagger engine does not answer: {errors.brief(str(error) or repr(error))}",
             reason="EngineUnavailable",
             remedy="look at the engine's own log",
         ) from error
-    return DaggerSession(
-        client,
-        command=command,
-        connection=connection,
-        telemetry=Telemetry(address),
-        folder=folder,
-        versions={
-            "dagger-engine": engine,
-            "dagger-cli": cli,
-            "dagger-sdk": version("dagger-io"),
-        },
-        let_go=let_go,
-    )
