@@ -82,6 +82,7 @@ class Materials:
             number=number,
             nonce=nonce,
             argv=argv(step),
+            module=step.module,
             image=step.image,
             env=environment(step),
             context=self.context(step, number),

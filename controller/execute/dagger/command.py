@@ -20,6 +20,7 @@ OPEN_SECONDS = 30.0  # for the command's first line: with the engine down it wou
 VERSION_SECONDS = 10.0
 END_SECONDS = 10.0  # for a polite end, once its standard input is closed
 VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+\S*")
+EMPTY = "empty"  # where it runs: a module's function can read the whole of that folder
 TAIL = 2000  # bytes of its last words
 # What the command needs to reach an engine in a container, a cluster, or behind its own TLS.
 PASSED = (
@@ -144,13 +145,15 @@ async def start(
         TransientError: EngineUnavailable.
     """
     argv = [find_cli(settings), "--silent", "session"]
+    workspace = folder / EMPTY
+    workspace.mkdir(mode=0o700)
     env = {**clean_environment(settings, folder), "RONDEL_NONCE": nonce}
     stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
     stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
     log = os.open(folder / "cli.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         child = await keeper.spawn(
-            argv, env=env, cwd=str(folder), stdin=stdin_read, stdout=stdout_write, stderr=log
+            argv, env=env, cwd=str(workspace), stdin=stdin_read, stdout=stdout_write, stderr=log
         )
     finally:
         for descriptor in (stdin_read, stdout_write, log):

@@ -15,6 +15,7 @@ from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.container import prepare, with_command
 from controller.execute.dagger.folder import PrivateFolder
 from controller.execute.dagger.images import Images
+from controller.execute.dagger.modules import Modules
 from controller.execute.dagger.said import Listener
 from controller.execute.dagger.services import Running, Services
 from controller.execute.dagger.telemetry import Telemetry
@@ -35,7 +36,7 @@ class DaggerSession:
         *,
         command: Command,
         connection: Connection,
-        telemetry: Telemetry,
+        address: Address,
         folder: PrivateFolder,
         versions: Mapping[str, str],
         let_go: "Callable[[DaggerSession], None]",
@@ -44,11 +45,12 @@ class DaggerSession:
         self.images = Images()
         self._command = command
         self._connection = connection
-        self._telemetry = telemetry
+        self._telemetry = Telemetry(address)
         self._folder = folder
         self._versions = versions
         self._let_go = let_go
-        self._services = Services(client, self.images, telemetry)
+        self._services = Services(client, self.images, self._telemetry)
+        self._modules = Modules(client, address, self._telemetry)
         self._closed = False
         self._lost = asyncio.create_task(watch.lost(command, client), name="dagger session")
 
@@ -75,12 +77,16 @@ class DaggerSession:
 
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
         import dagger  # noqa: PLC0415 - a second to import
+        import httpx  # noqa: PLC0415 - comes with it
         from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
             TransportError,
             TransportQueryError,
         )
 
+        gone = (dagger.TransportError, dagger.ClientConnectionError, TransportError)
         try:
+            if request.module is not None:
+                return await self._modules.attempt(request.module, request, output)
             if not request.services:
                 return await self._executed(request, output, {})
             async with self._services.beside(request, output) as services:
@@ -91,7 +97,7 @@ class DaggerSession:
                     lines.flush()
         except (dagger.QueryError, TransportQueryError) as error:
             return errors.outcome(str(error))
-        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
+        except (*gone, httpx.HTTPError) as error:
             return errors.lost(str(error) or repr(error))
 
     async def _executed(
@@ -190,7 +196,7 @@ async def connect(
         client,
         command=command,
         connection=connection,
-        telemetry=Telemetry(address),
+        address=address,
         folder=folder,
         versions={
             "dagger-engine": engine,
