@@ -10,7 +10,7 @@ from controller import digest
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
 from controller.model.run import Run
-from controller.model.workflow import CacheSharing, Input, Workflow
+from controller.model.workflow import CacheSharing, Input, ModuleCall, Workflow
 
 
 class Ledger(Protocol):
@@ -172,6 +172,7 @@ class AttemptRequest:
     number: int
     nonce: str
     argv: tuple[str, ...]
+    module: ModuleCall | None = None  # in place of a command: a function, called with its args
     image: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)  # RONDEL_*: never in a cache key

@@ -16,7 +16,8 @@ from typing import Any
 from graphql import GraphQLError, graphql
 
 from tests.dagger_double.containers import Publish, Ran, Thing, execute, export, inside
-from tests.dagger_double.schema import SCHEMA
+from tests.dagger_double.module import NAME, Module, below
+from tests.dagger_double.schema import SCHEMA, WITH_MODULE
 from tests.dagger_double.services import RunningService, beside
 from tests.dagger_double.web import Request, Web
 
@@ -60,6 +61,7 @@ class Engine:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._history: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="double-")
+        self.module = Module(Path(self._folder.name))
         self._web = Web(self._answer, self._logs)
 
     async def start(self) -> int:
@@ -83,7 +85,7 @@ class Engine:
         if request.token != TOKEN:
             return 401, {}
         result = await graphql(
-            SCHEMA,
+            WITH_MODULE if self.module.served else SCHEMA,
             query,
             variable_values=document.get("variables"),
             context_value=request.trace,
@@ -96,6 +98,8 @@ class Engine:
         known = {
             name: self._things[value] if name in IDS else value for name, value in args.items()
         }
+        if isinstance(source, Thing) and source.kind == "ReportModule":
+            return self.module.call(info.field_name, known)
         if hasattr(self, f"_{info.field_name}"):
             return getattr(self, f"_{info.field_name}")(source, info, **known)
         kind = str(info.return_type).rstrip("!")
@@ -115,7 +119,27 @@ class Engine:
         self._things[name] = source
         return name
 
+    def _asModule(self, source: Thing, _: Info) -> Thing:  # noqa: N802
+        return Thing("Module", source.calls)
+
+    def _name(self, *_: Any) -> str:
+        return NAME
+
+    def _commit(self, source: Thing, _: Info) -> str:
+        ((_, args),) = source.calls
+        if args["refPin"] in self.refusals:
+            raise GraphQLError(self.refusals[args["refPin"]])
+        commit: str = args["refPin"]
+        return commit
+
+    def _serve(self, source: Thing, _: Info) -> None:
+        ((_, args),) = source.calls
+        assert args["requireKind"] == "GIT_SOURCE"
+        self.module.serve(f"{args['refString']}@{args['refPin']}")
+
     async def _sync(self, source: Thing, info: Info) -> str:
+        if source.kind != "Container":
+            return self._id(source, info)
         self._pull(source)
         if source.args("withExec"):
             await self._ran(source, info)
@@ -191,6 +215,9 @@ class Engine:
         return (await self._ran(source, info)).texts[2]
 
     async def _exists(self, source: Thing, info: Info, *, path: str, **words: str) -> bool:
+        if source.kind == "Directory":
+            at = below(source, path)
+            return at.is_dir() if words.get("expectedType") == "DIRECTORY_TYPE" else at.is_file()
         for args in source.args("withMountedCache"):
             if Path(path).is_relative_to(args["path"]):
                 raise GraphQLError(f"failed to locate path {path}: cannot retrieve path from cache")
@@ -212,6 +239,8 @@ class Engine:
         return await self._taken("Directory", source, info, path)
 
     async def _taken(self, kind: str, source: Thing, info: Info, path: str) -> Thing:
+        if source.kind == "Directory":
+            return Thing(kind, (("taken", {"from": str(below(source, path))}),))
         at = inside((await self._ran(source, info)).root, path)
         return Thing(kind, (("taken", {"from": str(at)}),))
 

@@ -21,6 +21,7 @@ VERSION_SECONDS = 10.0
 END_SECONDS = 10.0  # for a polite end, once its standard input is closed
 VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+\S*")
 LOG = "cli.log"
+EMPTY = "empty"  # where it runs: a module's function can read the whole of that folder
 TAIL = 2000  # bytes of its last words
 START_IT = f"start the engine, or correct {RUNNER_HOST} or `engines`"
 # What the command needs to reach an engine in a container, a cluster, or behind its own TLS.
@@ -164,6 +165,8 @@ async def start(keeper: Keeper, settings: DaggerSettings, folder: Path, nonce: s
         TransientError: KeeperLost.
     """
     argv = [find_cli(settings), "--silent", "session"]
+    workspace = folder / EMPTY
+    workspace.mkdir(mode=0o700)
     env = {**clean_environment(settings, folder), "RONDEL_NONCE": nonce}
     with ExitStack() as theirs, ExitStack() as ours:
         stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
@@ -175,7 +178,7 @@ async def start(keeper: Keeper, settings: DaggerSettings, folder: Path, nonce: s
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         theirs.callback(os.close, log)
         child = await keeper.spawn(
-            argv, env=env, cwd=str(folder), stdin=stdin_read, stdout=stdout_write, stderr=log
+            argv, env=env, cwd=str(workspace), stdin=stdin_read, stdout=stdout_write, stderr=log
         )
         ours.pop_all()
         return Command(child, folder, stdin=stdin_write, stdout=stdout_read)

@@ -19,7 +19,6 @@ from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.folder import PrivateFolder, place_for_sessions, sweep
 from controller.execute.dagger.images import Login
 from controller.execute.dagger.session import DaggerSession, attached
-from controller.execute.dagger.telemetry import Telemetry
 from controller.execute.dagger.watch import unanswered
 from controller.execute.keeper import Keeper
 from controller.execute.ports import Session
@@ -118,7 +117,7 @@ class DaggerExecutor:
             client,
             command=process,
             connection=connection,
-            telemetry=Telemetry(address),
+            address=address,
             folder=folder,
             versions={
                 "dagger-engine": engine,

@@ -9,11 +9,12 @@ from controller.errors import TransientError
 from controller.execute.companions import WholeLines
 from controller.execute.dagger import errors, watch
 from controller.execute.dagger.collect import collect
-from controller.execute.dagger.command import Command
+from controller.execute.dagger.command import Address, Command
 from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.container import prepare, with_command
 from controller.execute.dagger.folder import PrivateFolder
 from controller.execute.dagger.images import Images
+from controller.execute.dagger.modules import Modules
 from controller.execute.dagger.said import Listener
 from controller.execute.dagger.services import Running, Services
 from controller.execute.dagger.telemetry import Telemetry
@@ -34,7 +35,7 @@ class DaggerSession:
         *,
         command: Command,
         connection: Connection,
-        telemetry: Telemetry,
+        address: Address,
         folder: PrivateFolder,
         versions: Mapping[str, str],
         let_go: "Callable[[DaggerSession], None]",
@@ -43,11 +44,12 @@ class DaggerSession:
         self.images = Images()
         self._command = command
         self._connection = connection
-        self._telemetry = telemetry
+        self._telemetry = Telemetry(address)
         self._folder = folder
         self._versions = versions
         self._let_go = let_go
-        self._services = Services(client, self.images, telemetry)
+        self._services = Services(client, self.images, self._telemetry)
+        self._modules = Modules(client, address, self._telemetry)
         self._closed = False
         self._lost = asyncio.create_task(watch.lost(command, client), name="dagger session")
 
@@ -83,6 +85,8 @@ class DaggerSession:
             await asyncio.wait({work})
 
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
+        if request.module is not None:
+            return await self._modules.attempt(request.module, request, output)
         if not request.services:
             return await self._executed(request, output, {})
         async with self._services.beside(request, output) as services:
@@ -126,16 +130,18 @@ class DaggerSession:
 async def in_outcomes(working: Callable[[], Awaitable[T]]) -> T | Outcome:
     """Return what it returns; what the engine says instead, as the outcome that it means."""
     import dagger  # noqa: PLC0415 - a second to import
+    import httpx  # noqa: PLC0415 - comes with it
     from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
         TransportError,
         TransportQueryError,
     )
 
+    gone = (dagger.TransportError, dagger.ClientConnectionError, TransportError, httpx.HTTPError)
     try:
         return await working()
     except (dagger.QueryError, TransportQueryError) as error:
         return errors.outcome(str(error))
-    except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
+    except gone as error:
         return errors.lost(str(error) or repr(error))
 
 
