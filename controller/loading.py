@@ -84,7 +84,7 @@ class Loading:
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
-            reading=Reading(self._store, source, self._dagger.agents),
+            reading=Reading(self._store, source, self._dagger.agents, self._name_fault),
             status=renewed(status, fresh),
             loaded=desired.Loaded.empty(
                 settings.name,
@@ -168,18 +168,24 @@ class Loading:
         place = self._places.get(key[0])
         if place is None:
             return None
-        return place.loaded.invalid.get(key[1]) or self._name_fault(place, key[1])
+        return place.loaded.invalid.get(key[1])
 
-    def _name_fault(self, place: Place, name: str) -> Fault | None:
-        """A secret that the configuration doesn't give to this source: no run could have it."""
-        declaration = place.loaded.declarations.get(name)
-        for secret in declaration.secrets if declaration else ():
-            problem = self._secrets.fault(place.settings.name, secret)
-            if problem is not None and declaration is not None:
+    def _name_fault(self, declaration: Declaration) -> Fault | None:
+        """Return what a workflow names that the configuration doesn't give to its source."""
+        for secret in declaration.secrets:
+            problem = self._secrets.fault(declaration.source, secret)
+            if problem is not None:
                 remedy = "define it, or list the source in its `sources`, in the configuration"
                 return Fault(
                     file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
                 )
+        for alert in declaration.alerts:
+            return Fault(
+                file=declaration.file,
+                pointer="/spec/onFailure",
+                problem=f"there is no alert {alert!r}: this version sends none",
+                remedy="let a hook's script send word",
+            )
         return None
 
     def revision(self, source: str) -> str:

@@ -1,14 +1,14 @@
 """What a source's manifests say: from the parse cache by content, else read and kept there."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from controller import manifest
 from controller.manifest.around import PLAIN, Around
 from controller.manifest.parse import known_by
 from controller.model.agent import Agent
-from controller.model.source import Declaration, ParsedFile, Snapshot
+from controller.model.source import Declaration, Fault, ParsedFile, Snapshot
 from controller.reconcile.surroundings import WORKFLOW, Surroundings, agents_of, held_back
 from controller.source.ports import Source
 from controller.store import Store
@@ -20,9 +20,16 @@ Files = dict[str, ParsedFile | None]
 class Reading:
     """Reads one source's manifests, with the Defaults and agents that stand around them."""
 
-    def __init__(self, store: Store, source: Source, agents: Mapping[str, Agent]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        agents: Mapping[str, Agent],
+        fault: Callable[[Declaration], Fault | None],
+    ) -> None:
         self._store = store
         self._source = source
+        self._fault = fault  # what only the configuration can tell
         self.around = Surroundings(operator=agents)
 
     async def read(self, snapshot: Snapshot, paths: list[str], known: Iterable[str]) -> Files:
@@ -36,7 +43,17 @@ class Reading:
         if self.around is not before:
             others = {path: PLAIN for path in there(known, snapshot) if path not in plain}
             plain |= await self._read(snapshot, others)
-        return plain | await self._with_what_is_around(snapshot, plain)
+        found = plain | await self._with_what_is_around(snapshot, plain)
+        return {path: file and self._allowed(file) for path, file in found.items()}
+
+    def _allowed(self, file: ParsedFile) -> ParsedFile:
+        """Return the file; a workflow that names what it may not have is faulty."""
+        faults = {
+            one.document: fault
+            for one in file.documents
+            if one.declaration is not None and (fault := self._fault(one.declaration)) is not None
+        }
+        return with_faults(file, faults) if faults else file
 
     async def _with_what_is_around(self, snapshot: Snapshot, plain: Files) -> Files:
         """Return those of the files that say something else where they stand."""
@@ -94,6 +111,24 @@ class Reading:
         )
         found = (one.body for one in parsed.documents if one.document == declaration.document)
         return next(found, None)
+
+
+def with_faults(file: ParsedFile, faults: Mapping[int, Fault]) -> ParsedFile:
+    """Return the file with these documents at fault, by their numbers."""
+    return replace(
+        file,
+        documents=tuple(
+            replace(
+                one,
+                declaration=None,
+                body=None,
+                faults=(replace(faults[one.document], line=one.line, column=1),),
+            )
+            if one.document in faults
+            else one
+            for one in file.documents
+        ),
+    )
 
 
 def there(paths: Iterable[str], snapshot: Snapshot) -> Iterable[str]:

@@ -100,10 +100,12 @@ def _summary(parsed: dict[str, ParsedFile], faults: list[Fault]) -> str:
 def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     """Names that only the operator's configuration defines are counted, not judged."""
     declarations = (doc.declaration for one in parsed.values() for doc in one.documents)
-    names = {name for found in declarations if found is not None for name in found.secrets}
-    if not names:
-        return ""
-    return f"note: {_count(len(names), 'secret')} for the configuration to define, not checked here"
+    found = [one for one in declarations if one is not None]
+    secrets = {name for one in found for name in one.secrets}
+    alerts = {name for one in found for name in one.alerts}
+    counts = [_count(len(names), noun) for names, noun in ((secrets, "secret"), (alerts, "alert"))]
+    told = " and ".join(count for count in counts if not count.startswith("0 "))
+    return f"note: {told} for the configuration to define, not checked here" if told else ""
 
 
 def _warnings(parsed: dict[str, ParsedFile]) -> Iterator[str]:

@@ -154,6 +154,9 @@ class Pass:
     def on_waiting(self) -> Iterator[Change]:
         slots = [run for run in self.left() if run.trigger is Trigger.SCHEDULE]
         created = {run.id for run in self.starting}
+        late = [run for run in slots if self.is_too_late(run)]
+        yield from self.skip_all(late, "QueueTimeout")
+        slots = [run for run in slots if run not in late]
         if self.after.suspended:
             yield from self.skip_all(slots, "Suspended")
         elif self.policy is ConcurrencyPolicy.REPLACE:
@@ -175,6 +178,14 @@ class Pass:
         if other.id == run.id or other.created_at > moment:
             return False
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
+
+    def is_too_late(self, run: Run) -> bool:
+        """A slot waits so long for its turn and no longer; changes are never dropped."""
+        if self.declaration.queue_timeout is None:
+            return False
+        end = (run.not_before or run.created_at) + self.declaration.queue_timeout
+        self.look_at(end)
+        return end <= self.now
 
     def is_ripe(self, run: Run) -> bool:
         return run.not_before is None or run.not_before <= self.now

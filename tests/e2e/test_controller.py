@@ -295,8 +295,21 @@ def test_a_secret_that_is_not_for_the_source_is_a_fault_when_it_is_loaded(tmp_pa
         ready = next(one for one in shown["conditions"] if one["type"] == "Ready")
         assert (ready["status"], ready["reason"]) == ("False", "InvalidManifest")
         assert "secret 'token' is not for source 'w'" in ready["message"]
+        assert controller.runs() == [], "what was never valid starts nothing"
     finally:
         controller.stop()
+
+
+def test_a_hook_that_sends_an_alert_nobody_has_defined_is_a_fault(controller, folder, rondel):
+    hook = "  onFailure: [{name: page, alert: ops}]\n" + ON_CHANGE
+    (folder / "one.yaml").write_text(manifest("one", "true", hook))
+    controller.start()
+    shown = json.loads(rondel("get", "workflow", "one", "-o", "json").stdout)
+    ready = next(one for one in shown["conditions"] if one["type"] == "Ready")
+    assert "there is no alert 'ops'" in ready["message"]
+    assert controller.runs() == []
+    told = rondel("exec", str(folder / "one.yaml"), "--executor", "local")
+    assert told.returncode == 0, "it is not reached"
 
 
 def test_a_suspended_source_is_not_waited_for(tmp_path, folder):

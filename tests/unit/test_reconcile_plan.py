@@ -220,6 +220,35 @@ def at(hour, minute=0) -> datetime:
             id="replace-cancels-the-active-run",
         ),
         pytest.param(
+            declared(
+                on_change=None,
+                concurrency_policy=ConcurrencyPolicy.QUEUE,
+                queue_timeout=MINUTE,
+            ),
+            seen(),
+            [running(Trigger.SCHEDULE), waiting(Trigger.SCHEDULE)],
+            ["end w-waiting QueueTimeout"],
+            id="a-slot-waits-for-its-turn-so-long-and-no-longer",
+        ),
+        pytest.param(
+            declared(
+                on_change=None,
+                concurrency_policy=ConcurrencyPolicy.QUEUE,
+                queue_timeout=2 * MINUTE,
+            ),
+            seen(),
+            [running(Trigger.SCHEDULE), waiting(Trigger.SCHEDULE)],
+            [],
+            id="a-slot-whose-time-is-not-over-waits-on",
+        ),
+        pytest.param(
+            declared(concurrency_policy=ConcurrencyPolicy.QUEUE, queue_timeout=MINUTE),
+            seen(),
+            [running(), waiting()],
+            [],
+            id="a-change-waits-as-long-as-it-takes",
+        ),
+        pytest.param(
             declared(on_change=None, schedules=(HOURLY,), suspended=True),
             seen(answered={"hourly": at(11)}, suspended=True),
             [],
@@ -268,6 +297,14 @@ def test_a_slot_within_its_deadline_still_starts():
     declaration = declared(on_change=None, schedules=(HOURLY,))
     decided = plan(declaration, observed(seen(answered={"hourly": at(11)})), at(12, 4))
     assert told(decided)[1:] == ["start slot:hourly:2027-03-10T12:00:00+00:00"]
+
+
+def test_a_queued_slot_is_looked_at_when_its_time_is_over():
+    queued = declared(
+        on_change=None, concurrency_policy=ConcurrencyPolicy.QUEUE, queue_timeout=5 * MINUTE
+    )
+    decided = plan(queued, observed(seen(), [running(), waiting(Trigger.SCHEDULE)]), NOON)
+    assert decided.wake_at == NOON + 4 * MINUTE
 
 
 def test_jitter_moves_the_start_and_never_the_slot():
@@ -364,6 +401,7 @@ def worlds(draw):
         catch_up=draw(st.sampled_from(list(CatchUp))),
         max_catch_up=draw(st.integers(1, 5)),
         starting_deadline=draw(st.sampled_from([None, MINUTE, timedelta(hours=3)])),
+        queue_timeout=draw(st.sampled_from([None, MINUTE, timedelta(hours=3)])),
     )
     answered = {one.identity: draw(MOMENTS) for one in schedules if draw(st.booleans())}
     status = draw(
