@@ -10,10 +10,10 @@ import typer
 
 from controller import manifest
 from controller.cli.common import ConfigOption
-from controller.cli.manifests import all_faults, below, manifests_of, workflow_of
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
 from controller.manifest.rendered import rendered
+from controller.manifests import all_faults, below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
 
