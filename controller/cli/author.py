@@ -125,7 +125,7 @@ def render(
 
 def schema(
     kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="Workflow, Config or Dagger.")
+        str, typer.Argument(metavar="[KIND]", help="Workflow, Agent, Defaults, Config, Dagger, ...")
     ] = "Workflow",
 ) -> None:
     """Print the JSON Schema of a kind, for editors.
