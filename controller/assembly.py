@@ -1,12 +1,14 @@
 """Settings to parts: what the daemon, `rondel exec` and the Python API are put together from."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from controller.clock import Clock
 from controller.execute.engine import RunEngine
 from controller.execute.ports import Executor, Inputs, Ledger
+from controller.model.cache import Scope
 from controller.model.settings import Settings
 from controller.secrets import ConfiguredSecrets
 from controller.store import Store
@@ -35,6 +37,22 @@ def run_engine(
         log_max_size=settings.log_max_size,
         infrastructure_retry=settings.infrastructure_retry,
         on_line=on_line,
+        results=store if settings.dagger.cache_enabled else None,
+        scopes=partial(scopes, settings),
+        kept=store,
+        input_max_size=settings.input_max_size,
+    )
+
+
+def scopes(settings: Settings, source: str) -> tuple[Scope, ...]:
+    """Return where a source's results of steps are kept, then where else they may be read.
+
+    Runs of `exec` and of the Python API belong to no configured source: their ref is empty.
+    """
+    known = {one.name: one for one in settings.sources}
+    read_from = known[source].read_from if source in known else ()
+    return tuple(
+        (name, known[name].ref.text if name in known else "") for name in (source, *read_from)
     )
 
 

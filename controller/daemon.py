@@ -2,9 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -12,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from controller import assembly, collector, ids, manifest
+from controller import assembly, collector, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.dispatcher import Dispatcher
-from controller.errors import RefusedError, RondelError, UsageError
+from controller.errors import RondelError, UsageError
 from controller.loading import Loading
-from controller.model.changes import CreateRun, FinishRun
-from controller.model.run import Attempt, Phase, Run, StepRun
+from controller.model.changes import CreateRun
+from controller.model.run import Attempt, Run, StepRun
 from controller.model.settings import DirectorySource, GitSource, Settings
-from controller.model.workflow import ConcurrencyPolicy, Json
+from controller.model.workflow import ConcurrencyPolicy
 from controller.narration import narrate
 from controller.observations import Key, Observations
-from controller.reconcile.runs import interrupted_rerun, manual_run
+from controller.reconcile.runs import interrupted_rerun
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
+from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
 from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
 
 
 class Daemon:
-    """One controller on one state directory; implements `serve.ports.Controller`."""
+    """One controller on one state directory."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
@@ -266,7 +266,7 @@ class Daemon:
         self._metrics = doors.Metrics()
         self._metrics.take(self._observations.unfinished())
         self._recorder.follow(self._metrics.follow)
-        app = doors.create_app(self, self.store, self._metrics)
+        app = doors.create_app(self._requests(), self.store, self._metrics)
         server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
         await server.start()
         stack.push_async_callback(server.stop)
@@ -289,6 +289,7 @@ class Daemon:
             successful=self.settings.history_successful,
             failed=self.settings.history_failed,
             ttl=self.settings.history_ttl,
+            results_size=self.settings.dagger.cache_max_size,
         )
         try:
             dropped = await self.store.housekeep(keep)
@@ -301,91 +302,20 @@ class Daemon:
         declaration = self._loading.declaration(key)
         return declaration.concurrency_policy if declaration else ConcurrencyPolicy.FORBID
 
-    # What the API asks (serve.ports.Controller).
-
-    async def run(
-        self,
-        source: str,
-        workflow: str,
-        params: Mapping[str, Json],
-        *,
-        fresh: bool = False,
-        queue: bool = False,
-        key: str | None = None,
-    ) -> Run:
-        """Create a manual run; the same `key` gives the same run.
-
-        Raises:
-            UsageError: no such workflow, or a param it doesn't take.
-            RefusedError: another run is active, and neither `queue` nor the policy lets it wait.
-        """
-        target = (source, workflow)
-        declaration = self._loading.declaration(target)
-        if declaration is None:
-            raise UsageError(f"there is no workflow {source}/{workflow}")
-        async with self._turn:
-            run = manual_run(
-                source,
-                workflow,
-                key=key or ids.nonce(),
-                now=self.clock.now(),
-                params=params,
-                fresh=fresh,
-                spec=await self._loading.body(target),
-            )
-            known = await self.store.read(lambda reader: reader.run(run.id))
-            if known is not None:
-                return known
-            self._refuse_busy(target, queue=queue)
-            run = self._pinned(run, target)
-            await self._recorder.record(CreateRun(run=run))
-        self._dispatcher.look()
-        return run
-
-    def _refuse_busy(self, target: Key, *, queue: bool) -> None:
-        active = self._observations.active(target)
-        if active and not queue and self._policy(target) is ConcurrencyPolicy.FORBID:
-            raise RefusedError(
-                f"run {active[0].id} is active and concurrencyPolicy is Forbid",
-                where="/".join(target),
-                remedy="wait for its end, or queue this one (--queue)",
-            )
-
-    def _pinned(self, run: Run, target: Key) -> Run:
-        parsed = manifest.workflow(run.spec)
-        status = self._observations.status(target)
-        return replace(
-            run,
-            params=manifest.resolve_params(parsed, run.params, run),
-            priority=parsed.priority,
-            revision=self._loading.revision(target[0]),
-            spec_digest=status.spec_digest if status else "",
-            generation=status.generation if status else 0,
-            change=status.change if status else 0,
+    def _requests(self) -> Requests:
+        return Requests(
+            store=self.store,
+            recorder=self._recorder,
+            observations=self._observations,
+            loading=self._loading,
+            engine=self._engine,
+            clock=self.clock,
+            turn=self._turn,
+            policy=self._policy,
+            enqueue=self._enqueue,
+            dispatch=self._dispatcher.look,
+            readiness=self.readiness,
         )
-
-    async def cancel(self, run_id: str, *, now: bool = False) -> bool:
-        """Cancel a run that waits or runs; false when it is over."""
-        if self._engine.cancel(run_id, message="cancelled by a person", now=now):
-            return True
-        async with self._turn:
-            run = self._observations.run(run_id)
-            if run is None or run.instance is not None:
-                return False
-            await self._recorder.record(
-                FinishRun(
-                    run=run_id, phase=Phase.CANCELLED, reason="Cancelled", at=self.clock.now()
-                )
-            )
-        self._enqueue([(run.source, run.workflow)])
-        return True
-
-    def reconcile(self, source: str) -> None:
-        """Have a source looked at now. Raises UsageError when there is none of that name."""
-        try:
-            self._loading.look(source)
-        except KeyError as error:
-            raise UsageError(f"there is no source {source!r}") from error
 
     def readiness(self) -> Readiness:
         loaded = self.ready.is_set()

@@ -1,7 +1,7 @@
 """Claims Pending runs as the limits allow, and has the run engine execute them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -13,9 +13,10 @@ from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.engine import RunEngine
 from controller.model.changes import ClaimRun, FinishRun
-from controller.model.run import Phase, Run
+from controller.model.run import Phase, Run, StepRun
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
+from controller.reconcile.rerun import is_again
 from controller.reconcile.runs import claimable
 from controller.recorder import Recorder
 from controller.store import Store
@@ -103,9 +104,10 @@ class Dispatcher:
     async def _execute(self, run: Run) -> None:
         structlog.contextvars.bind_contextvars(source=run.source, workflow=run.workflow)
         try:
-            if not run.spec:
-                run = await self._with_spec(run)
-            await self._engine.execute(run, manifest.workflow(run.spec))
+            rows: Sequence[StepRun] = ()
+            if not run.spec or is_again(run):
+                run, rows = await self._stored(run)
+            await self._engine.execute(run, manifest.workflow(run.spec), rows)
         except RondelError as error:
             await self._give_up(run, error)
         except Exception:
@@ -132,10 +134,10 @@ class Dispatcher:
                 await self._recorder.record(finish)
                 return
 
-    async def _with_spec(self, run: Run) -> Run:
-        """A run from before the last start: its pinned spec is in the store."""
-        stored = await self._store.read(lambda reader: reader.run(run.id))
-        return replace(run, spec=stored.spec if stored else "")
+    async def _stored(self, run: Run) -> tuple[Run, Sequence[StepRun]]:
+        """A run from before the last start, or one that runs again: the store has the rest."""
+        stored, rows = await self._store.read(lambda r: (r.run(run.id), r.steps(run.id)))
+        return replace(run, spec=stored.spec if stored else ""), rows
 
     async def drain(self, grace_seconds: float) -> None:
         """Claim nothing more; wait for the running ones to end."""

@@ -223,6 +223,10 @@ class Loading:
             reason="ManifestGone",
         )
 
+    def lasting(self, source: str) -> bool:
+        place = self._places.get(source)
+        return place is not None and isinstance(place.settings, GitSource)
+
     async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
         place = self._places.get(source)
         if place is None:

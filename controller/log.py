@@ -52,7 +52,7 @@ def stamp(_: Any, __: str, line: Line) -> Line:
 
 
 def without_empty(_: Any, __: str, line: Line) -> Line:
-    return {key: value for key, value in line.items() if value not in {None, ""}} if line else line
+    return {key: value for key, value in line.items() if value is not None and value != ""}
 
 
 def to_json(_: Any, __: str, line: Line) -> str:

@@ -11,6 +11,7 @@ from controller.model.changes import (
     PutStep,
     PutWorkflow,
     RequeueRun,
+    RetryRun,
     StartAttempt,
     StartRun,
 )
@@ -36,8 +37,8 @@ def narrate(change: Change) -> None:
             )
         case StartRun(run=run_id, executor=executor):
             log.info("run_started", run=run_id, executor=executor)
-        case RequeueRun(run=run_id, reason=reason, message=message):
-            log.warning("run_requeued", run=run_id, reason=reason, message=message)
+        case RetryRun() | RequeueRun():
+            narrate_again(change)
         case StartAttempt(attempt=attempt):
             log.info("attempt_started", run=attempt.run, step=attempt.step, attempt=attempt.number)
         case FinishAttempt(attempt=attempt) if attempt.phase is not Phase.SUCCEEDED:
@@ -57,6 +58,14 @@ def narrate(change: Change) -> None:
             narrate_judgement(change)
         case _:
             pass  # the rest is told by `rondel get events`
+
+
+def narrate_again(change: RetryRun | RequeueRun) -> None:
+    if isinstance(change, RetryRun):
+        again = sum(not step.phase.terminal for step in change.steps)
+        log.info("run_retried", run=change.run.id, steps=again)
+        return
+    log.warning("run_requeued", run=change.run, reason=change.reason, message=change.message)
 
 
 def narrate_end(change: PutStep | FinishRun) -> None:

@@ -13,6 +13,7 @@ from controller.model.changes import (
     ForgetSchedule,
     PutWorkflow,
     RequeueRun,
+    RetryRun,
     StartRun,
 )
 from controller.model.condition import WorkflowStatus
@@ -64,7 +65,7 @@ class Observations:
                 self._put(status)
             case AnswerSchedule() | ForgetSchedule():
                 self._answer(change)
-            case CreateRun(run=run) if not run.phase.terminal:
+            case CreateRun(run=run) | RetryRun(run=run) if not run.phase.terminal:
                 self._add(run)
             case ClaimRun(run=run_id, instance=instance):
                 self._update(run_id, instance=instance)

@@ -36,6 +36,11 @@ class FolderInputs:
         settings = DirectorySource(name=RESERVED_SOURCE, path=str(root.absolute()))
         self._source = open_source(settings, state_dir=root, clock=clock)
 
+    def lasting(self, source: str) -> bool:
+        """A folder has only its present."""
+        del source
+        return False
+
     async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
         del source
         return await self._source.materialise(revision, wanted, target)

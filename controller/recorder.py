@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+import structlog
+
 from controller.model.changes import Change
 from controller.observations import Observations
 from controller.store import Store
+
+log = structlog.get_logger()
 
 Follower: TypeAlias = Callable[[Change], None]
 """Told of each applied change after it is on disk: the log, the metrics, the dispatcher."""
@@ -30,6 +34,13 @@ class Recorder:
         for change, done in zip(changes, applied, strict=True):
             if done:
                 self._observations.apply(change)
-                for follower in self._followers:
-                    follower(change)
+                self._tell(change)
         return applied
+
+    def _tell(self, change: Change) -> None:
+        """What is written is true, whatever a follower makes of it: its defect fails no run."""
+        for follower in self._followers:
+            try:
+                follower(change)
+            except Exception:
+                log.exception("follower_crashed", change=type(change).__name__)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,17 @@ from controller import ids, manifest
 from controller.clock import SystemClock
 from controller.execute.engine import RunEngine
 from controller.execute.local import LocalExecutor
+from controller.manifest.agents import pinned
+from controller.manifest.around import Around
+from controller.model.agent import Agent
 from controller.model.changes import ClaimRun, CreateRun
 from controller.model.run import Attempt, Run, StepRun
-from controller.model.settings import DirectorySource, InfrastructureRetry, SecretRef
+from controller.model.settings import (
+    DaggerSettings,
+    DirectorySource,
+    InfrastructureRetry,
+    SecretRef,
+)
 from controller.model.workflow import Backoff
 from controller.reconcile.runs import manual_run
 from controller.secrets import ConfiguredSecrets
@@ -32,6 +40,9 @@ class Inputs:
         settings = DirectorySource(name="test", path=str(root))
         self.source = open_source(settings, state_dir=root, clock=SystemClock())
 
+    def lasting(self, _):
+        return False
+
     async def materialise(self, _, revision, wanted, target):
         return await self.source.materialise(revision, wanted, target)
 
@@ -43,8 +54,18 @@ class Lab:
         self.store, self.engine, self.clock = store, engine, clock
         self.lines: list[tuple[str, str]] = []
 
-    async def make(self, spec: dict[str, Any], *, source: str = "test", **fields: Any) -> Run:
-        _, body = manifest.build_workflow({"name": "w"}, spec)
+    async def make(
+        self,
+        spec: dict[str, Any],
+        *,
+        source: str = "test",
+        agents: Mapping[str, Agent] | None = None,
+        **fields: Any,
+    ) -> Run:
+        """Create and claim a run of a spec, whose steps may use these agents."""
+        around = Around(agents=agents or {})
+        _, body = manifest.build_workflow({"name": "w"}, spec, around=around)
+        body = pinned(body, DaggerSettings(), agents)
         run = manual_run(source, "w", key=ids.nonce(), now=self.clock.now(), spec=body, **fields)
         await self.store.record(
             CreateRun(run=run),
@@ -102,6 +123,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         max_steps=20,
         log_max_size=64 << 20,
         infrastructure_retry=QUICK,
+        results=store,
         on_line=lambda _, step, __, ___, text: made[0].lines.append((step, text)),
     )
     made.append(Lab(store, engine, clock))

@@ -39,6 +39,9 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def lasting(self, source: str) -> bool:
+        return source == "git"
+
     async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
         del source, revision
         data = (self.root / wanted.path).read_bytes()

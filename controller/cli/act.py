@@ -15,10 +15,12 @@ from controller.cli.common import (
     ConfigOption,
     Format,
     OutputOption,
+    ParamOption,
     ServerOption,
     StateOption,
     find_run,
     find_workflow,
+    read_params,
     reader,
 )
 from controller.cli.common import now as this_moment
@@ -32,12 +34,11 @@ from controller.store.reader import Reader
 LOOK_SECONDS = 0.05
 RECONCILE_TIMEOUT = timedelta(minutes=5)
 FAILURE_PATIENCE = timedelta(seconds=3)  # a source that had failed before gets this to recover
-Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value; repeatable.")]
 
 
 def run(  # noqa: PLR0917 - options of one command
     workflow: Annotated[str, typer.Argument(help="name or source/name")],
-    params: Params = None,
+    params: ParamOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use no cached result.")] = False,
     queue: Annotated[bool, typer.Option("--queue", help="Wait for the active run to end.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
@@ -53,7 +54,7 @@ def run(  # noqa: PLR0917 - options of one command
     client = Client(server, state_dir, config)
     with reader(state_dir, config) as store:
         found = find_workflow(store, workflow)
-        given = read_params(store, found, params or [])
+        given = params_of(store, found, params)
     body = {"params": given, "fresh": fresh, "queue": queue}
     made = client.post(f"/sources/{found.source}/workflows/{found.name}/runs", body)
     if output is Format.JSON:
@@ -74,24 +75,14 @@ def await_end(config: Path | None, state_dir: Path | None, run_id: str) -> Exit:
     return Exit.OK if found.phase is Phase.SUCCEEDED else Exit.FAILED
 
 
-def read_params(store: Reader, found: WorkflowStatus, given: list[str]) -> dict[str, Json]:
+def params_of(store: Reader, found: WorkflowStatus, given: list[str] | None) -> dict[str, Json]:
     """Return the values of `-p key=value`, read by each param's type."""
     if not given:
         return {}
     text = store.body(found.blob, manifest.READER_VERSION, found.document)
     if text is None:
         raise UsageError(f"{found.name} can't be read from the store", remedy="run it without -p")
-    known = {one.name: one for one in manifest.workflow(text).params}
-    values = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"-p {pair}: no value", remedy="write -p name=value")
-        if name not in known:
-            remedy = f"it has {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"{found.name} has no param {name!r}", remedy=remedy)
-        values[name] = manifest.read_param(known[name], value)
-    return values
+    return read_params(text, given)
 
 
 def cancel(

@@ -1,6 +1,7 @@
 """What an author of manifests does without a daemon: validate, render, schema, graph, init."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Annotated
 import typer
 
 from controller import manifest
-from controller.cli.common import ConfigOption
+from controller.cli.common import ConfigOption, now
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
 from controller.manifest.rendered import rendered
 from controller.manifests import all_faults, below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
+from controller.model.workflow import Schedule
+from controller.reconcile.odd_days import OddDay, odd_days
 
 
 class ListFormat(StrEnum):
@@ -82,6 +85,8 @@ def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) 
                 print(f"{path}: {_count(one.ignored, 'document')} of other YAML ignored")
     if note := _unchecked(parsed):
         print(note)
+    for warning in _warnings(parsed):
+        print(warning, file=sys.stderr)
     print(_summary(parsed, faults))
 
 
@@ -99,6 +104,29 @@ def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     if not names:
         return ""
     return f"note: {_count(len(names), 'secret')} for the configuration to define, not checked here"
+
+
+def _warnings(parsed: dict[str, ParsedFile]) -> Iterator[str]:
+    """Tell of schedules that lose or repeat a day to daylight saving: odd, and no fault."""
+    moment = now()
+    for path, one in parsed.items():
+        for document in one.documents:
+            for schedule in document.declaration.schedules if document.declaration else ():
+                if days := list(odd_days(schedule, moment)):
+                    yield f"warning: {path}:{document.line}: {_odd(schedule, days)}"
+
+
+def _odd(schedule: Schedule, days: Sequence[OddDay]) -> str:
+    lost = ", ".join(str(one.day) for one in days if one.lost)
+    twice = ", ".join(str(one.day) for one in days if not one.lost)
+    told = [
+        *([f"never runs on {lost}"] if lost else ()),
+        *([f"runs everything twice on {twice}"] if twice else ()),
+    ]
+    return (
+        f"{schedule.cron!r} in {schedule.time_zone} {' and '.join(told)}, when the clock changes;"
+        " begin its minute and hour with a number, not `*`, or use UTC"
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from controller import config as configuration
+from controller import manifest
 from controller.errors import UsageError
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Run
+from controller.model.workflow import Json
 from controller.store.reader import Reader
 
 
@@ -35,6 +37,9 @@ ServerOption = Annotated[
 OutputOption = Annotated[
     Format, typer.Option("--output", "-o", help="table, wide, json, yaml or name.")
 ]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="key=value; repeatable.")
+]
 
 Row = Sequence[str]
 
@@ -46,6 +51,32 @@ def reader(state: Path | None, config: Path | None) -> Reader:
         UnreachableError: there is none.
     """
     return Reader.open(configuration.find_state_dir(state, config))
+
+
+def read_params(body: str, given: Iterable[str] | None) -> dict[str, Json]:
+    """Return the values of `-p key=value`, read by the types of a workflow's params.
+
+    Args:
+        body: the workflow as JSON text.
+        given: each `-p` as it was written.
+
+    Raises:
+        UsageError: one has no value, is of no param, or is not of its type.
+    """
+    if not given:
+        return {}
+    workflow = manifest.workflow(body)
+    known = {one.name: one for one in workflow.params}
+    values = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"-p {pair}: no value", remedy="write -p name=value")
+        if name not in known:
+            remedy = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{workflow.name} has no param {name!r}", remedy=remedy)
+        values[name] = manifest.read_param(known[name], value)
+    return values
 
 
 def print_json(value: Any) -> None:
@@ -131,6 +162,16 @@ def brief(span: timedelta) -> str:
         if seconds >= size * 1.5:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"  # noqa: PLR2004 - two digits
+
+
+def size_text(size: int) -> str:
+    """Return bytes in their largest unit: `512B`, `3.4Ki`, `120Mi`."""
+    amount, unit = float(size), "B"
+    for larger in ("Ki", "Mi", "Gi", "Ti"):
+        if amount < 1024:  # noqa: PLR2004 - the step between units
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f}{unit}" if unit == "B" or amount >= 10 else f"{amount:.1f}{unit}"  # noqa: PLR2004 - two digits
 
 
 def took(start: datetime | None, end: datetime | None, now: datetime) -> str:

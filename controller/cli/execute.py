@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from controller import config as configuration
-from controller import log, manifest
-from controller.cli.act import Params
+from controller import log
 from controller.cli.author import Chosen
 from controller.cli.common import (
     ConfigOption,
     Format,
     OutputOption,
+    ParamOption,
     StateOption,
     print_json,
     print_yaml,
+    read_params,
     took,
 )
 from controller.cli.common import now as this_moment
@@ -35,12 +35,10 @@ from controller.model.workflow import Json
 from controller.oneshot import Ended, Oneshot, oneshot
 from controller.roots import root_of
 
-LiveLine = Callable[[str, str, int, str | None, str], None]
-
 
 def exec_(  # noqa: PLR0917 - options of one command
     file: Annotated[Path, typer.Argument(metavar="FILE")],
-    params: Params = None,
+    params: ParamOption = None,
     executor: Annotated[str | None, typer.Option("--executor", help="dagger or local.")] = None,
     workflow: Chosen = None,
     root: Annotated[
@@ -68,23 +66,11 @@ def exec_(  # noqa: PLR0917 - options of one command
     document = workflow_of(manifests, file, workflow)
     body = pinned(document.body or "", settings.dagger, manifests.around.agents)
     body = until_step(body, until) if until else body
-    given = read_params(body, params or [])
+    given = read_params(body, params)
     told = Told(machine=output in {Format.JSON, Format.YAML})
     ended = asyncio.run(execute(settings, place, body, given, fresh=fresh, told=told))
     tell_end(ended, output)
     raise typer.Exit(code_of(ended.run))
-
-
-def read_params(body: str, given: list[str]) -> dict[str, Json]:
-    known = {one.name: one for one in manifest.workflow(body).params}
-    values: dict[str, Json] = {}
-    for pair in given:
-        name, equals, text = pair.partition("=")
-        if not equals or name not in known:
-            listed = ", ".join(known) or "none"
-            raise UsageError(f"-p {pair}: no such param", remedy=f"params here: {listed}")
-        values[name] = manifest.read_param(known[name], text)
-    return values
 
 
 class Told:

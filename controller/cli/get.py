@@ -15,6 +15,8 @@ from controller.cli.common import (
     find_run,
     find_workflow,
     now,
+    print_json,
+    print_yaml,
     reader,
     short_revision,
     show,
@@ -33,7 +35,7 @@ LimitOption = Annotated[int, typer.Option("--limit", help="At most so many, newe
 
 def get(  # noqa: PLR0917 - options of one command
     kind: Annotated[
-        str, typer.Argument(help="sources, workflows, runs, schedules, events, agents")
+        str, typer.Argument(help="sources, workflows, runs, schedules, cache, events, agents")
     ],
     name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
     output: OutputOption = Format.TABLE,
@@ -47,7 +49,7 @@ def get(  # noqa: PLR0917 - options of one command
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """List sources, workflows, runs, schedules, events or agents.
+    """List sources, workflows, runs, schedules, results, events or agents.
 
     Example: rondel get runs --workflow report -o json
     """
@@ -163,7 +165,8 @@ def runs(store: Reader, wish: Wish) -> None:
             phases=wish.phases or None,
             limit=wish.limit,
         )
-    views = [view.run_view(one, store.steps(one.id)) for one in found]
+    whole = wish.output in {Format.JSON, Format.YAML}
+    views = [view.run_view(one, store.steps(one.id) if whole else None) for one in found]
     rows = [
         (
             one.id,
@@ -226,6 +229,16 @@ def events(store: Reader, wish: Wish) -> None:
     show(views, wish.output, columns=("time", "reason", "about", "step", "message"), rows=rows)
 
 
+def cache(store: Reader, wish: Wish) -> None:
+    from controller.cli.cache import tell  # noqa: PLC0415 - each kind loads its own
+
+    found = store.cache_entries(
+        source=wish.source, workflow=wish.workflow, key=wish.name, limit=wish.limit
+    )
+    known(found, wish, "cache")
+    tell(found, wish.output, wish.now)
+
+
 def agents(output: Format, config: object) -> None:
     from pathlib import Path  # noqa: PLC0415 - each kind loads its own
 
@@ -253,13 +266,12 @@ KINDS: dict[str, Callable[[Reader, Wish], None]] = {
     "workflow": workflows,
     "run": runs,
     "schedule": schedules,
+    "cache": cache,
     "event": events,
 }
 
 
 def show_one(shown: object, output: Format) -> None:
-    from controller.cli.common import print_json, print_yaml  # noqa: PLC0415 - two of many
-
     (print_json if output is Format.JSON else print_yaml)(shown)
 
 

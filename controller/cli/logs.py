@@ -96,7 +96,7 @@ class Teller:
         while True:
             now = store.run(run.id)
             attempts, matrices = store.attempts(run.id, name), store.matrices(run.id)
-            for line in follower.new_lines(attempts, matrices):
+            for line in follower.new_lines(attempts, matrices, store.served(run.id)):
                 if step in {None, line["step"], label(line)}:
                     self.line(line)
             sys.stdout.flush()

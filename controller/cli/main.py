@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -25,15 +26,23 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "graph": ("author", "graph", "Show which step waits for which."),
     "exec": ("execute", "exec_", "Run a workflow here and now, with live output."),
     "plan": ("plan", "plan", "Say what would run, and why, between two revisions."),
-    "get": ("get", "get", "List sources, workflows, runs, schedules, events or agents."),
+    "get": ("get", "get", "List sources, workflows, runs, schedules, results, events or agents."),
     "describe": ("describe", "describe", "Tell the story of a source, a workflow or a run."),
     "logs": ("logs", "logs", "Print or follow the log of a run."),
+    "explain": ("explain", "explain", "Say of each step whether it ran, and why no result served."),
+    "cache": ("cache", "cache", "Look after the kept results of steps."),
     "schedule": ("schedule", "schedule", "List the slots to come."),
     "wait": ("wait", "wait", "Wait until something is ready or finished."),
     "run": ("act", "run", "Start a run of a workflow."),
+    "retry": ("again", "retry", "Go on with a run that ended badly."),
+    "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
     "cancel": ("act", "cancel", "Cancel a run."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
 }
+
+
+GROUPS = {"cache": ("ls", "show", "rm", "prune")}
+"""Commands that are several; each is a function of the command's module."""
 
 
 # typer carries a click of its own and doesn't export this base of its errors.
@@ -56,6 +65,8 @@ class Table(TyperGroup):
         module, function, _ = COMMANDS[cmd_name]
         with collector.off():
             found = import_module(f"controller.cli.{module}")
+        if cmd_name in GROUPS:
+            return several(found, getattr(found, function), GROUPS[cmd_name])
         return one(cmd_name, getattr(found, function))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -68,6 +79,14 @@ class Table(TyperGroup):
 def one(name: str, function: Callable[..., Any]) -> Any:
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command(name, help=function.__doc__)(function)
+    return get_command(app)
+
+
+def several(module: ModuleType, function: Callable[..., Any], names: tuple[str, ...]) -> Any:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    app.callback(help=function.__doc__)(function)
+    for name in names:
+        app.command(name)(getattr(module, name))
     return get_command(app)
 
 

@@ -32,7 +32,7 @@ from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
 from controller.source.git import common_dir, local_git_dir
 from controller.source.objects import Objects
-from controller.source.processes import GitError, git
+from controller.source.processes import GitError, commit_of
 from controller.source.remote import local_folder
 from controller.store.reader import Reader
 
@@ -114,7 +114,7 @@ class Place:
             )
         objects = Objects(common_dir(folder))
         try:
-            commit = await resolve(folder, revision or "HEAD")
+            commit = await commit_of(revision or "HEAD", folder=folder, seconds=SECONDS)
             tree = await objects.tree(commit)
         except GitError as error:
             raise UsageError(f"there is no revision {revision!r}", where=str(self.root)) from error
@@ -153,15 +153,6 @@ class Place:
             entries=entries,
             invalid={**side.invalid, **nameless},
         )
-
-
-async def resolve(folder: Path, revision: str) -> str:
-    told = await git(
-        ["rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}"],
-        folder=folder,
-        seconds=SECONDS,
-    )
-    return told.decode().strip()
 
 
 def loaded(settings: Settings, source: str) -> Side:

@@ -12,14 +12,15 @@ from controller import ids
 from controller.clock import Clock
 from controller.errors import StalledError, TransientError
 from controller.execute import results, rules
+from controller.execute.cached import WRITE_FAILED, Asked, Cached, takes_part
 from controller.execute.logs import LogSegment
 from controller.execute.ports import Blobs, Outcome, Session, Verdict
 from controller.execute.request import Materials
-from controller.execute.run_ledger import RunLedger
+from controller.execute.run_ledger import RunLedger, Sealing
 from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
 from controller.model.run import Attempt, Phase, StepRun
 from controller.model.settings import InfrastructureRetry
-from controller.model.workflow import Backoff, Json, Step
+from controller.model.workflow import Backoff, CacheMode, Json, Step
 from controller.reconcile.retry import Ending, again, delay
 
 
@@ -69,18 +70,28 @@ class Shop:
     session: Callable[[], Awaitable[Session]]
     drop: Callable[[Session], Awaitable[None]]  # one that was lost; `session` opens another
     segment: Callable[[Attempt, str], LogSegment]  # and its step as people read it
-    seal: Callable[[LogSegment, Attempt], None]
+    seal: Callable[[LogSegment, Attempt], Sealing | None]
     scrub: Callable[[str], str]  # an error may quote what a step said
+    cached: Cached | None = None  # None: no step of this run takes part
 
 
 class StepAttempts:
     """Runs one row: a step, or one combination of a matrix step."""
 
-    def __init__(self, shop: Shop, step: Step, row: StepRun, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        step: Step,
+        row: StepRun,
+        interruption: Interruption,
+        asked: Asked | None = None,
+    ) -> None:
         self._shop = shop
         self._step = step
         self._row = row
         self.interruption = interruption
+        self._asked = asked  # under what its result is kept
+        self._sealing: Sealing | None = None  # of the last attempt's log
         self._infrastructure = 0  # retries spent on what the step is not to blame for
         self._own = 0  # attempts that count against the step's own limit
         self._began: datetime | None = None
@@ -135,6 +146,8 @@ class StepAttempts:
             finish = self._finish(attempt, ended)
             wait = None if self.interruption.phase else self._wait(attempt, ended)
             if wait is None:
+                if self._keeps and ended.phase is Phase.SUCCEEDED:
+                    return await self._done_and_kept(attempt, ended)
                 return self._done(ended, finish)
             await self._shop.ledger.record(finish)
             try:
@@ -166,10 +179,11 @@ class StepAttempts:
             return Ended(Phase.ERROR, "InternalError", repr(error))
         finally:
             segment.close()
-            self._shop.seal(segment, attempt)
+            self._sealing = self._shop.seal(segment, attempt)
 
     async def _attempt_logged(self, attempt: Attempt, segment: LogSegment) -> Ended:
-        step = self._shop.materials.evaluate(self._step, self._row.matrix)
+        evaluate = self._shop.materials.evaluate
+        step = self._asked.step if self._asked else evaluate(self._step, self._row.matrix)
         request = await self._shop.materials.request(step, attempt)
         if request.collect:
             request.staging.mkdir(parents=True)
@@ -217,6 +231,31 @@ class StepAttempts:
             outputs=outputs,
             artifacts=artifacts,
         )
+
+    @property
+    def _keeps(self) -> bool:
+        return self._shop.cached is not None and takes_part(self._step)
+
+    async def _done_and_kept(self, attempt: Attempt, ended: Ended) -> Done:
+        """End a step that has succeeded; its result is kept by the transaction that says so."""
+        cached = self._shop.cached
+        assert cached is not None  # noqa: S101 - else nothing is kept
+        asked = self._asked or await cached.keyed(
+            self._step, self._row
+        )  # its key may be known only now
+        log = None if self._sealing is None else await self._sealing
+        if asked is None or (log is None and self._sealing is not None):
+            return self._done_unkept(attempt, ended, "its key" if asked is None else "its log")
+        self._row = replace(self._row, cache=asked.told)
+        done = self._done(ended, self._finish(attempt, ended))
+        return Done(done.step, (*done.changes, cached.kept(asked, self._step, done.step, log)))
+
+    def _done_unkept(self, attempt: Attempt, ended: Ended, what: str) -> Done:
+        """A result that can't be kept fails a step that requires it."""
+        if self._step.cache.mode is CacheMode.REQUIRE:
+            problem = f"the result can't be kept: {what} could not be recorded"
+            ended = replace(ended, phase=Phase.FAILED, reason=WRITE_FAILED, error=problem)
+        return self._done(ended, self._finish(attempt, ended))
 
     def _interrupted(self) -> Ended:
         phase = self.interruption.phase or Phase.CANCELLED

@@ -1,26 +1,33 @@
 """The run engine: executes claimed runs, cancels them, settles those that were lost."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
-from controller.execute.logs import mend, segment_path
-from controller.execute.ports import Blobs, Executor, Inputs, Ledger, Secrets
+from controller.execute.logs import mend
+from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
+from controller.model.cache import Scope
 from controller.model.changes import Change, FinishAttempt, FinishRun, PutStep
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Workflow
 
 CONTROLLER_LOST = "ControllerLost"
+
+
+def own_scope(source: str) -> Sequence[Scope]:
+    """Return the scope of a source that has no ref: a Directory, or `exec`."""
+    return ((source, ""),)
 
 
 class RunEngine:
@@ -40,6 +47,10 @@ class RunEngine:
         log_max_size: int,
         infrastructure_retry: InfrastructureRetry,
         on_line: LineTold | None = None,
+        results: Results | None = None,
+        scopes: Callable[[str], Sequence[Scope]] = own_scope,
+        kept: KeptInputs | None = None,
+        input_max_size: int = 256 << 20,
     ) -> None:
         self._house = House(
             ledger=ledger,
@@ -52,6 +63,10 @@ class RunEngine:
             log_max_size=log_max_size,
             infrastructure=infrastructure_retry,
             on_line=on_line,
+            results=results,
+            scopes=scopes,
+            kept=kept,
+            input_max_size=input_max_size,
         )
         self._executors = executors
         self._executions: dict[str, Execution] = {}
@@ -66,13 +81,15 @@ class RunEngine:
         for executor in self._executors.values():
             await executor.stop()
 
-    async def execute(self, run: Run, workflow: Workflow) -> Phase:
+    async def execute(self, run: Run, workflow: Workflow, rows: Iterable[StepRun] = ()) -> Phase:
         """Execute a claimed run to its end and record everything of it.
+
+        `rows` are what its steps have come to already, of a run that runs again.
 
         Returns:
             The run's phase; Pending when it was put back (SourceChanged).
         """
-        execution = Execution(self._house, run, workflow, self._executor(run))
+        execution = Execution(self._house, run, workflow, self._executor(run), rows)
         self._executions[run.id] = execution
         try:
             return await execution.execute()
@@ -152,7 +169,7 @@ class RunEngine:
             del self._executions[run.id]
 
     def _interrupted(self, row: StepRun) -> StepRun:
-        if row.phase.terminal or row.attempts == 0:
+        if row.phase is not Phase.RUNNING:  # one that waits may have attempts of an earlier try
             return row
         return replace(
             row,
@@ -163,7 +180,7 @@ class RunEngine:
 
     def _seal_left(self, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
         for one in attempts:
-            path = segment_path(self._house.state_dir, one.run, one.step, one.index, one.number)
+            path = layout.segment(self._house.state_dir, one.run, one.step, one.index, one.number)
             if one.log is None and path.exists():
                 dropped = mend(path)
                 ledger.seal(path, one, truncated=dropped or not one.phase.terminal)

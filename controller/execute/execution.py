@@ -6,17 +6,25 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller import layout
 from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import rules
 from controller.execute.attempts import Shop
+from controller.execute.cached import cached_of
 from controller.execute.house import House
-from controller.execute.logs import LogSegment, segment_path
-from controller.execute.materialise import Requeued, clear, materialise, moved_on
+from controller.execute.logs import LogSegment
+from controller.execute.materialise import (
+    Requeued,
+    clear,
+    keep,
+    materialise,
+    moved_on,
+)
 from controller.execute.ports import Executor
-from controller.execute.request import Materials
+from controller.execute.request import Materials, cache_scope
 from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
-from controller.execute.run_ledger import RunLedger
+from controller.execute.run_ledger import RunLedger, Sealing
 from controller.execute.scrub import Scrubber
 from controller.execute.sections import hook_for, hooks_of
 from controller.execute.sessions import Sessions
@@ -26,6 +34,7 @@ from controller.manifest.expression import render
 from controller.model.changes import FinishRun, PutStep, RequeueRun, StartRun
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.workflow import Step, Workflow
+from controller.reconcile.rerun import is_again
 from controller.reconcile.retry import delay
 
 HEARD_SECONDS = 0.02  # until a cancelled attempt has begun to end its processes
@@ -34,24 +43,42 @@ HEARD_SECONDS = 0.02  # until a cancelled attempt has begun to end its processes
 class Execution:
     """One run being executed."""
 
-    def __init__(self, house: House, run: Run, workflow: Workflow, executor: Executor) -> None:
+    def __init__(
+        self,
+        house: House,
+        run: Run,
+        workflow: Workflow,
+        executor: Executor,
+        rows: Iterable[StepRun] = (),
+    ) -> None:
         self._house = house
         self.run = run
         self._workflow = workflow
         self._executor = executor
-        self._folder = house.state_dir / "work" / run.id
+        self._folder = layout.work(house.state_dir) / run.id
         self._rows = Rows.of_workflow(run.id, workflow)
+        self._rows.restore(rows)
         self._steps = {step.name: step for step in workflow.every_step}
+        self._again = is_again(run)  # its inputs are those that it had
         self._ended: Verdict | None = None  # what ended the run from outside
         self._now = False  # cancelled without hooks and finally
         self._walk: Walk | None = None
         self._preparing: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._sessions = Sessions(executor, run, workflow)
         self._scrubber = Scrubber(())
         self._ledger = RunLedger(house.ledger, house.blobs)
         self._patterns = [re.compile(one) for one in house.infrastructure.patterns]
         self._materials = Materials(
-            run=run, workflow=workflow, folder=self._folder, blobs=house.blobs, secrets={}
+            run=run,
+            workflow=workflow,
+            folder=self._folder,
+            blobs=house.blobs,
+            secrets={},
+            cache_scope=cache_scope(*house.scopes(run.source)[0]),
+        )
+        self._cached = cached_of(
+            house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image
         )
 
     # From outside.
@@ -74,7 +101,7 @@ class Execution:
     # The run's life.
 
     async def execute(self) -> Phase:
-        """Run everything; return the phase. Never raises for what a run can do wrong."""
+        """Run what has not ended; return the phase. Never raises for what a run can do wrong."""
         try:
             return await self._execute()
         except Requeued:
@@ -98,6 +125,8 @@ class Execution:
         finally:
             self._preparing = None
         self._start()
+        self._note_ended()
+        self._keeping = asyncio.create_task(keep(self._house, self.run, self._materials.inputs))
         return await self._finish(await self._through_sections())
 
     def _refused(self) -> Verdict | None:
@@ -138,11 +167,15 @@ class Execution:
             self._materials.secrets = await self._house.secrets.resolve(self.run.source, names)
             self._scrubber = Scrubber(value for _, value in self._materials.secrets.values())
             await self._sessions.begin()
+        if self._cached is not None:
+            await self._cached.resolve_images()
         await self._materialise()
 
     async def _materialise(self) -> None:
-        digests, places = await materialise(self._house, self.run, self._workflow, self._folder)
-        moved = moved_on(self.run.inputs, digests)
+        digests, places = await materialise(
+            self._house, self.run, self._workflow, self._folder, again=self._again
+        )
+        moved = [] if self._again else moved_on(self.run.inputs, digests)
         if moved:
             message = f"inputs changed while the run waited: {', '.join(moved)}"
             now = self._house.clock.now()
@@ -246,6 +279,7 @@ class Execution:
             segment=self._segment,
             seal=self._seal,
             scrub=self._scrub,
+            cached=self._cached,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
@@ -257,7 +291,7 @@ class Execution:
         told = self._house.on_line
         run, step, index, number = attempt.run, attempt.step, attempt.index, attempt.number
         return LogSegment(
-            segment_path(self._house.state_dir, run, step, index, number),
+            layout.segment(self._house.state_dir, run, step, index, number),
             scrubber=self._scrubber,
             clock=self._house.clock,
             max_size=self._house.log_max_size,
@@ -266,12 +300,14 @@ class Execution:
             else lambda stream, text, _: told(run, label, number, stream, text),
         )
 
-    def _seal(self, segment: LogSegment, attempt: Attempt) -> None:
-        self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
+    def _seal(self, segment: LogSegment, attempt: Attempt) -> Sealing | None:
+        return self._ledger.seal(segment.path, attempt, truncated=segment.truncated)
 
     # The end.
 
     async def _finish(self, verdict: Verdict) -> Phase:
+        if self._keeping is not None:
+            await self._keeping
         await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
         now = self._house.clock.now()
@@ -304,6 +340,12 @@ class Execution:
         await self._sessions.close()
         await asyncio.to_thread(clear, self._folder)
 
+    def _note_ended(self) -> None:
+        """Let what runs see what had ended before."""
+        for step in self._workflow.every_step:
+            if self._rows.ended(step.name):
+                self._materials.note(step, self._rows.of(step.name))
+
     # Recovery.
 
     async def settle_lost(self, rows: Iterable[StepRun], verdict: Verdict) -> Phase:
@@ -312,11 +354,10 @@ class Execution:
         `rows` are the run's steps with everything that ran settled already.
         """
         self._ended = verdict
+        self._again = True
         self._materials.begin()
         self._rows.restore(rows)
-        for step in self._workflow.every_step:
-            if self._rows.ended(step.name):
-                self._materials.note(step, self._rows.of(step.name))
+        self._note_ended()
         never = self._new_walk(self._workflow.steps)
         never.interrupt(Phase.SKIPPED, rules.RUN_ENDED)
         await never.run()

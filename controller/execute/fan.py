@@ -25,6 +25,11 @@ class Fan:
     def has_room(self) -> bool:
         return bool(self._waiting) and (self._limit is None or len(self._going) < self._limit)
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The indexes of those that have not begun."""
+        return tuple(self._waiting)
+
     def take(self) -> int:
         """Return the index of the combination that goes next."""
         index = self._waiting.popleft()

@@ -1,12 +1,13 @@
 """What every run of this process shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.clock import Clock
-from controller.execute.ports import Blobs, Inputs, Ledger, Secrets
+from controller.execute.ports import Blobs, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.slots import Slots
+from controller.model.cache import Scope
 from controller.model.settings import InfrastructureRetry
 
 LineTold = Callable[[str, str, int, str | None, str], None]
@@ -26,4 +27,8 @@ class House:
     slots: Slots
     log_max_size: int
     infrastructure: InfrastructureRetry
+    kept: KeptInputs | None = None  # None: inputs are not kept
+    input_max_size: int = 256 << 20  # bytes; a larger input is not kept
+    results: Results | None = None  # None: every step runs
+    scopes: Callable[[str], Sequence[Scope]]  # a source's own, then those it may read
     on_line: LineTold | None = None

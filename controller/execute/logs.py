@@ -174,19 +174,6 @@ def mend(path: Path) -> bool:
     return dropped
 
 
-def segment_path(state_dir: Path, run: str, step: str, index: int, number: int) -> Path:
-    """Return where the live log of an attempt is; a matrix step's name has its index."""
-    return state_dir / "logs" / run / f"{step}.{index}.{number}.jsonl"
-
-
-def read_lines(path: Path) -> Iterator[dict[str, str | None]]:
-    """Yield the lines of a segment, or of a sealed log's file; an unfinished last one is left."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield parsed(line)
-
-
 def parsed(line: str) -> dict[str, str | None]:
     """Return a segment's line; one that a crash has broken is shown as it is."""
     try:

@@ -1,15 +1,16 @@
 """What the run engine needs of the world: executors below, ledger, blobs and inputs beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from controller import digest
+from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
 from controller.model.run import Run
-from controller.model.workflow import CacheSharing, Input, Workflow
+from controller.model.workflow import CacheSharing, Input, ModuleCall, Workflow
 
 
 class Ledger(Protocol):
@@ -35,13 +36,45 @@ class Blobs(Protocol):
         """Return the bytes. Raises StalledError (BlobDamaged, BlobMissing)."""
         ...
 
+    async def verify(self, digests: Collection[str]) -> None:
+        """Read each through. Raises StalledError (BlobDamaged, BlobMissing)."""
+        ...
+
     async def restore(self, digest: str, target: Path) -> None:
         """Write the file or folder of that digest to `target`, which must not exist."""
         ...
 
 
+class Results(Protocol):
+    """Results of steps, kept by their keys. They are written by the ledger's changes."""
+
+    async def look_up(
+        self, scopes: Sequence[Scope], keys: Collection[str]
+    ) -> Mapping[str, CacheEntry]:
+        """Return key -> its result, of the first scope that has one; expired ones too."""
+        ...
+
+    async def newest(
+        self, scopes: Sequence[Scope], workflow: str, steps: Collection[str]
+    ) -> Mapping[str, Sequence[CacheEntry]]:
+        """Return step -> the newest results of each of these steps of a workflow."""
+        ...
+
+
+class KeptInputs(Protocol):
+    """Remembers which inputs were kept as blobs."""
+
+    async def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of those that are kept."""
+        ...
+
+
 class Inputs(Protocol):
     """Materialises what a run reads from its source."""
+
+    def lasting(self, source: str) -> bool:
+        """Tell whether a revision's inputs can be had again later, as Git's can."""
+        ...
 
     async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
         """Write the input's files below `target`; return the digest of what was written.
@@ -139,6 +172,7 @@ class AttemptRequest:
     number: int
     nonce: str
     argv: tuple[str, ...]
+    module: ModuleCall | None = None  # in place of a command: a function, called with its args
     image: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)  # RONDEL_*: never in a cache key
@@ -177,6 +211,15 @@ class Session(Protocol):
     @property
     def versions(self) -> Mapping[str, str]:
         """Versions to record with the run: engine, cli, sdk, images by digest."""
+        ...
+
+    async def resolve_image(self, image: str) -> str:
+        """Return the image's name with its digest; where images aren't used, the text itself.
+
+        Raises:
+            TransientError: RegistryUnavailable, SessionLost; the daemon may retry.
+            StalledError: ImageNotFound, LoginFailed.
+        """
         ...
 
     async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:

@@ -95,6 +95,7 @@ class Materials:
             number=attempt.number,
             nonce=attempt.nonce,
             argv=argv(step),
+            module=step.module,
             image=step.image,
             env=environment(step),
             context=self.context(step, attempt.number),

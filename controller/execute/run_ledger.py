@@ -6,6 +6,7 @@ Finished logs become blobs while the run goes on, and their rows wait for it too
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -13,6 +14,8 @@ from controller.errors import RondelError
 from controller.execute.ports import Blobs, Ledger
 from controller.model.changes import Change, SealLog
 from controller.model.run import Attempt
+
+Sealing: TypeAlias = asyncio.Task[SealLog | None]
 
 log = structlog.get_logger()
 
@@ -25,7 +28,7 @@ class RunLedger:
         self._blobs = blobs
         self._deferred: list[Change] = []
         self._kept: list[tuple[SealLog, Path]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[Sealing] = set()
 
     async def record(self, *changes: Change) -> tuple[bool, ...]:
         """Write what was deferred, the changes, and the seals that are ready, in one transaction.
@@ -46,21 +49,25 @@ class RunLedger:
         """Write these first thing with the next record; one follows soon, by whoever decides."""
         self._deferred += changes
 
-    def seal(self, path: Path, attempt: Attempt, *, truncated: bool) -> None:
-        """Keep a segment as a blob, beside what runs; most steps of a chain have none."""
+    def seal(self, path: Path, attempt: Attempt, *, truncated: bool) -> Sealing | None:
+        """Keep a segment as a blob, beside what runs; most steps of a chain have none.
+
+        The task returns what it has become, None when it could not be kept.
+        """
         if not path.exists():
-            return
+            return None
         task = asyncio.create_task(self._keep(path, attempt, truncated=truncated))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _keep(self, path: Path, attempt: Attempt, *, truncated: bool) -> None:
+    async def _keep(self, path: Path, attempt: Attempt, *, truncated: bool) -> SealLog | None:
         size = path.stat().st_size  # noqa: ASYNC240 - a microsecond of a local file
         try:
             name = await self._blobs.put_path(path)
         except RondelError as error:  # the run is not to blame, and its segment stays readable
             log.warning("log_not_sealed", run=attempt.run, step=attempt.step, error=str(error))
-            return
+            return None
         seal = SealLog(
             run=attempt.run,
             step=attempt.step,
@@ -71,6 +78,7 @@ class RunLedger:
             truncated=truncated,
         )
         self._kept.append((seal, path))
+        return seal
 
     async def settled(self) -> None:
         """Wait until every log is a blob; `record` writes their rows."""

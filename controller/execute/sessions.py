@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
+from controller.errors import TransientError
 from controller.execute.ports import Executor, Session
 from controller.model.run import Run
 from controller.model.workflow import Workflow
@@ -37,6 +38,15 @@ class Sessions:
                     await self.begin()
         assert self._session is not None  # noqa: S101 - just opened
         return self._session
+
+    async def resolve_image(self, image: str) -> str:
+        """Return the image's name with its digest. Raises as `Session.resolve_image`."""
+        session = await self.current()
+        try:
+            return await session.resolve_image(image)
+        except TransientError:
+            await self.drop(session)  # it may be lost; the next try opens another
+            raise
 
     async def drop(self, lost: Session) -> None:
         """Close a session that was lost; several steps may notice."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from controller.clock import Clock
 from controller.errors import StalledError
 from controller.execute import rules
 from controller.execute.attempts import Done, Interruption, Shop, StepAttempts
+from controller.execute.cached import Answers, self_contained
 from controller.execute.fan import Fan
 from controller.execute.rows import Rows
 from controller.execute.slots import Slots
@@ -65,6 +66,8 @@ class Walk:
         self._fans: dict[str, Fan] = {}  # of the matrix steps whose turn has come
         self._running: dict[asyncio.Task[Done], StepAttempts] = {}
         self._changes: list[Change] = []
+        self._alone = {step.name for step in steps if shop.cached and self_contained(step)}
+        self._answers = None if shop.cached is None else Answers(shop.cached)
         self.interruption = Interruption()
 
     def _waits_for(self, need: str) -> bool:
@@ -104,7 +107,7 @@ class Walk:
 
     async def _launch(self) -> None:
         """Start what is ready; write what has ended in the same transaction."""
-        launches = self._due()
+        launches = await self._due()
         now = {one: one.start() for one in launches if self._slots.take()}
         self._changes += now.values()
         if launches or (self._changes and self._running):  # else the run's next word takes them
@@ -115,22 +118,22 @@ class Walk:
             if one in now:
                 task.add_done_callback(lambda _: self._slots.release())
 
-    def _due(self) -> list[StepAttempts]:
+    async def _due(self) -> list[StepAttempts]:
         """Return what starts now; what doesn't run at all has ended meanwhile."""
         due: list[StepAttempts] = []
         while not self.interruption.phase and len(self._running) + len(due) < self._limit:
             fan = next((fan for fan in self._fans.values() if fan.has_room), None)
             if fan is not None:
-                one = self._begin_combination(fan)
+                one = await self._begin_combination(fan)
             elif self._ready:
-                one = self._begin(self._steps[self._ready.pop(0)])
+                one = await self._begin(self._steps[self._ready.pop(0)])
             else:
                 break
             if one is not None:
                 due.append(one)
         return due
 
-    def _begin(self, step: Step) -> StepAttempts | None:
+    async def _begin(self, step: Step) -> StepAttempts | None:
         """Return a step's attempts, unless it doesn't run; a matrix step becomes a fan."""
         without = self._held_back(step)
         if without is None and not (step.matrix and rules.of_combination(step.when)):
@@ -141,7 +144,7 @@ class Walk:
             self._unfold(step, step.matrix)
         else:
             [row] = self._rows.of(step.name)
-            return StepAttempts(self._shop, step, row, self.interruption)
+            return await self._attempts(step, row, self.interruption)
         return None
 
     def _unfold(self, step: Step, matrix: Matrix) -> None:
@@ -158,13 +161,41 @@ class Walk:
         self._fans[step.name] = Fan(step, matrix, rows)
         return None
 
-    def _begin_combination(self, fan: Fan) -> StepAttempts | None:
+    async def _begin_combination(self, fan: Fan) -> StepAttempts | None:
         row = self._rows.at(fan.step.name, fan.take())
         without = self._condition(fan.step, row.matrix) if fan.asks_each else None
         if without is None:
-            return StepAttempts(self._shop, fan.step, row, fan.interruption)
+            return await self._attempts(fan.step, row, fan.interruption)
         self._after(self._put(row, without))
         return None
+
+    async def _attempts(
+        self, step: Step, row: StepRun, interruption: Interruption
+    ) -> StepAttempts | None:
+        """Return a row's attempts, unless a kept result serves it."""
+        if self._answers is None:
+            return StepAttempts(self._shop, step, row, interruption)
+        asked = await self._answers.of(step, row, self._known)
+        if interruption.phase is not None:  # meanwhile
+            self._after(self._put(row, self._unstarted))
+        elif asked is None:
+            return StepAttempts(self._shop, step, row, interruption)
+        elif asked.entry is None:
+            row = replace(row, cache=asked.told)
+            return StepAttempts(self._shop, step, row, interruption, asked)
+        else:
+            self._settle(Done(*await self._answers.serve(asked, row)))
+        return None
+
+    def _known(self) -> Iterator[tuple[Step, StepRun]]:
+        """Yield the rows whose keys are known by now: what is ready, and what waits for nobody."""
+        for fan in self._fans.values():
+            for index in fan.waiting:
+                yield fan.step, self._rows.at(fan.step.name, index)
+        names, self._alone = {*self._ready, *self._alone}, set()
+        for step in (self._steps[name] for name in names):
+            if step.matrix is None and not self._rows.ended(step.name):
+                yield step, self._rows.at(step.name, 0)
 
     async def _when_free(self, attempts: StepAttempts) -> Done:
         try:
@@ -183,9 +214,14 @@ class Walk:
         finally:
             self._slots.release()
 
+    @property
+    def _unstarted(self) -> Without:
+        """How a row ends whose turn had come when it was interrupted."""
+        return RUN_ENDED if self.interruption.phase else FAIL_FAST
+
     def _never_started(self, attempts: StepAttempts) -> Done:
         row = self._rows.at(attempts.name, attempts.index)
-        ended = self._ended(row, RUN_ENDED if self.interruption.phase else FAIL_FAST)
+        ended = self._ended(row, self._unstarted)
         return Done(ended, (PutStep(step=ended, at=self._clock.now()),))
 
     # What ends.

@@ -1,6 +1,7 @@
 """bytes -> model, or every fault at once. Pure: no files but the schemas, no clock."""
 
 from controller.manifest import cron, expression, graph
+from controller.manifest.between import between
 from controller.manifest.build import workflow
 from controller.manifest.duplicates import duplicates
 from controller.manifest.evaluate import condition, evaluated
@@ -12,6 +13,7 @@ from controller.manifest.version import READER_VERSION
 
 __all__ = [
     "READER_VERSION",
+    "between",
     "build_workflow",
     "condition",
     "cron",

@@ -10,12 +10,12 @@ from typing import Any
 
 from controller import digest
 from controller.errors import UsageError
-from controller.manifest.build import SECTIONS, artifact, mount, output, workflow
+from controller.manifest.build import SECTIONS, artifact, module, mount, output, workflow
 from controller.manifest.names import nearest
 from controller.model.agent import Agent, AgentCapability, AgentFramework, DaggerContainerConfig
 from controller.model.quantity import format_duration
 from controller.model.settings import DaggerSettings
-from controller.model.workflow import UNSET, ModuleCall, Step
+from controller.model.workflow import UNSET, Step
 
 BUILT_IN = DaggerSettings()
 CONTAINER = AgentCapability.CONTAINERIZED_WORKFLOW
@@ -89,12 +89,6 @@ def container(spec: Mapping[str, Any]) -> DaggerContainerConfig:
         mounts=tuple(map(mount, spec.get("mounts", ()))),
         workdir=spec.get("workdir"),
         user=spec.get("user"),
-    )
-
-
-def module(spec: Mapping[str, Any]) -> ModuleCall:
-    return ModuleCall(
-        ref=spec["ref"], version=spec["version"], call=spec["call"], args=spec.get("args", {})
     )
 
 

@@ -76,21 +76,21 @@ class Around:
         name = step.get("agent") if isinstance(step, dict) else None
         return known_as(name, self.agents) if isinstance(name, str) else None
 
-    def open_steps(self, spec: Document) -> frozenset[str]:
+    def open_steps(self, steps: raw.Steps) -> frozenset[str]:
         """Return the steps whose agents nobody here knows: what they give is not judged."""
         if self.closed:
             return frozenset()
         return frozenset(
             step["name"]
-            for _, _, step in raw.steps(spec)
+            for _, _, step in steps
             if isinstance(step.get("agent"), str)
             and isinstance(step.get("name"), str)
             and self.agent_of(step) is None
         )
 
-    def check(self, spec: Document) -> Iterator[Finding]:
+    def check(self, steps: raw.Steps) -> Iterator[Finding]:
         """Yield agents that nobody defines, and literal inputs that don't fit theirs."""
-        for section, index, step in raw.steps(spec):
+        for section, index, step in steps:
             if not isinstance(name := step.get("agent"), str):
                 continue
             path = raw.step_path(section, index)
@@ -103,12 +103,6 @@ class Around:
 
 
 PLAIN = Around()
-
-
-def agents_used(spec: Document) -> tuple[str, ...]:
-    """Return the names of the agents that a spec's steps use, sorted."""
-    found = {step.get("agent") for _, _, step in raw.steps(spec)}
-    return tuple(sorted(name for name in found if isinstance(name, str)))
 
 
 def input_findings(agent: Agent, inputs: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:

@@ -1,25 +1,25 @@
 """A pinned body -> the Workflow: defaults applied, implied needs added. The body is valid."""
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
+from controller.manifest.formats import SETTINGS_OF_A_MATRIX
 from controller.manifest.graph import all_needs, texts
+from controller.manifest.starts import duration, maybe_duration, starting
 from controller.manifest.template import OPENING, written
-from controller.model import quantity
 from controller.model.workflow import (
     UNSET,
     Artifact,
     Backoff,
     CacheMode,
     CachePolicy,
-    CatchUp,
+    CacheSharing,
+    CacheVolume,
     ConcurrencyPolicy,
-    Input,
+    Matrix,
+    ModuleCall,
     Mount,
-    OnChange,
     OnInterrupt,
     Output,
     OutputType,
@@ -27,16 +27,22 @@ from controller.model.workflow import (
     ParamType,
     Retry,
     RetryPolicy,
-    Schedule,
     SecretUse,
+    Service,
     Step,
     Workflow,
+    WorkflowCall,
 )
 
 Raw = Mapping[str, Any]
+Made = TypeVar("Made")
 SECTIONS = ("steps", "onSuccess", "onFailure", "onCancel", "finally")
 _MERGED = ("retry", "cache", "env")
-_SIMPLE_DEFAULTS = ("image", "timeout", "mounts", "shell", "workdir")
+_SIMPLE_DEFAULTS = (
+    *("image", "timeout", "mounts", "shell", "workdir"),
+    *("user", "caches", "services"),
+)
+_OF_A_CALL = ("retry", "timeout")  # the defaults that mean something where no process runs
 
 
 def workflow(body: str) -> Workflow:
@@ -69,27 +75,6 @@ def workflow(body: str) -> Workflow:
     )
 
 
-def starting(spec: Raw) -> dict[str, Any]:
-    """Return what decides when runs start, as Workflow and Declaration both hold it."""
-    return {
-        "schedules": tuple(map(schedule, spec.get("schedules", ()))),
-        "on_change": on_change(spec),
-        "inputs": tuple(map(input_, spec.get("inputs", ()))),
-        "starting_deadline": maybe_duration(spec.get("startingDeadline")),
-        "catch_up": CatchUp(spec.get("catchUp", "None")),
-        "max_catch_up": spec.get("maxCatchUp", 100),
-    }
-
-
-@lru_cache(maxsize=1024)
-def duration(text: str) -> timedelta:
-    return quantity.parse_duration(text)
-
-
-def maybe_duration(text: str | None) -> timedelta | None:
-    return None if text is None else duration(text)
-
-
 def param(raw: Raw) -> Param:
     return Param(
         name=raw["name"],
@@ -98,32 +83,6 @@ def param(raw: Raw) -> Param:
         default=raw.get("default", UNSET),
         description=raw.get("description", ""),
     )
-
-
-def schedule(raw: Raw) -> Schedule:
-    return Schedule(
-        cron=raw["cron"],
-        time_zone=raw.get("timeZone", "UTC"),
-        name=raw.get("name"),
-        jitter=duration(raw.get("jitter", "0s")),
-        params=raw.get("params", {}),
-    )
-
-
-def on_change(spec: Raw) -> OnChange | None:
-    for trigger in spec.get("triggers", ()):
-        if "onChange" in trigger:
-            watched = trigger["onChange"]
-            return OnChange(
-                spec="spec" in watched,
-                inputs="inputs" in watched,
-                cancel_in_progress=trigger.get("cancelInProgress", False),
-            )
-    return None
-
-
-def input_(raw: Raw) -> Input:
-    return Input(name=raw["name"], path=raw["path"], ignore=tuple(raw.get("ignore", ())))
 
 
 def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
@@ -138,6 +97,7 @@ def _section(spec: Raw, name: str, *, expressions: bool) -> tuple[Step, ...]:
 
 def with_defaults(raw: Raw, defaults: Raw) -> Raw:
     """Return the step with the workflow's defaults below it: maps merge, lists replace."""
+    defaults = _meant_for(raw, defaults)
     if not defaults:
         return raw
     full = {key: defaults[key] for key in _SIMPLE_DEFAULTS if key in defaults} | dict(raw)
@@ -145,6 +105,15 @@ def with_defaults(raw: Raw, defaults: Raw) -> Raw:
         if key in defaults:
             full[key] = merged(defaults[key], raw.get(key, {}))
     return full
+
+
+def _meant_for(raw: Raw, defaults: Raw) -> Raw:
+    """A called workflow has defaults of its own, an alert has no use for any."""
+    if "alert" in raw:
+        return {}
+    if "uses" in raw:
+        return {key: defaults[key] for key in _OF_A_CALL if key in defaults}
+    return defaults
 
 
 def merged(below: Raw, above: Raw) -> dict[str, Any]:
@@ -165,11 +134,18 @@ def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
         agent=raw.get("agent"),
         inputs=raw.get("inputs"),
         inputs_schema=raw.get("inputsSchema"),
+        module=_if_given(module, raw, "module"),
+        uses=_if_given(call, raw, "uses"),
+        alert=raw.get("alert"),
+        matrix=_if_given(matrix, raw, "matrix"),
         shell=tuple(raw.get("shell", ("sh", "-eu", "-c"))),
         env=raw.get("env", {}),
         workdir=raw.get("workdir"),
+        user=raw.get("user"),
         needs=needs,
         mounts=tuple(map(mount, raw.get("mounts", ()))),
+        caches=tuple(map(cache_volume, raw.get("caches", ()))),
+        services=tuple(map(service, raw.get("services", ()))),
         outputs=tuple(output(name, value) for name, value in raw.get("outputs", {}).items()),
         artifacts=tuple(map(artifact, raw.get("artifacts", ()))),
         secrets=tuple(map(secret_use, raw.get("secrets", ()))),
@@ -180,6 +156,48 @@ def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
         success_exit_codes=_successes(raw.get("successExitCodes", ())),
         cache=cache(raw.get("cache", {})),
         expressive=expressive,
+    )
+
+
+def _if_given(read: Callable[[Raw], Made], raw: Raw, key: str) -> Made | None:
+    return read(raw[key]) if key in raw else None
+
+
+def matrix(raw: Raw) -> Matrix:
+    return Matrix(
+        axes={name: values for name, values in raw.items() if name not in SETTINGS_OF_A_MATRIX},
+        each=raw.get("from"),
+        item=raw.get("as", "item"),
+        include=tuple(raw.get("include", ())),
+        exclude=tuple(raw.get("exclude", ())),
+        max_parallel=raw.get("maxParallel"),
+        fail_fast=raw.get("failFast", False),
+    )
+
+
+def module(raw: Raw) -> ModuleCall:
+    return ModuleCall(
+        ref=raw["ref"], version=raw["version"], call=raw["call"], args=raw.get("args", {})
+    )
+
+
+def call(raw: Raw) -> WorkflowCall:
+    return WorkflowCall(workflow=raw["workflow"], params=raw.get("params", {}))
+
+
+def cache_volume(raw: Raw) -> CacheVolume:
+    sharing = CacheSharing(raw.get("sharing", "Shared"))
+    return CacheVolume(key=raw["key"], path=raw["path"], sharing=sharing)
+
+
+def service(raw: Raw) -> Service:
+    return Service(
+        name=raw["name"],
+        image=raw.get("image"),
+        args=tuple(raw["args"]) if "args" in raw else None,
+        script=raw.get("script"),
+        env=raw.get("env", {}),
+        ready_port=raw.get("readyWhen", {}).get("port"),
     )
 
 

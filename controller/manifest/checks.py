@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.manifest import names, needs, scopes, values
+from controller.manifest import names, needs, raw, scopes, values, works
 from controller.manifest.around import PLAIN, Around
 from controller.manifest.finding import Finding
 from controller.manifest.template import expressive
@@ -23,10 +23,16 @@ def check(
     if not isinstance(spec, dict):
         return
     texts = list(expressive(spec)) if expressions else []
-    yield from around.check(spec)
-    open_steps = around.open_steps(spec)
-    spec = around.completed(spec)
-    yield from names.check(spec)
-    yield from needs.check(spec, texts, open_steps)
-    yield from values.check(spec)
-    yield from scopes.check(spec, texts, open_steps)
+    steps = list(raw.steps(spec))
+    yield from around.check(steps)
+    open_steps = around.open_steps(steps)
+    if around.agents:
+        spec = around.completed(spec)
+        steps = list(raw.steps(spec))
+    name = raw.mapping(document, "metadata").get("name", "")
+    yield from names.check(spec, steps)
+    yield from needs.check(spec, steps, texts, open_steps)
+    yield from values.check(spec, steps, name)
+    yield from works.check(spec, steps, name)
+    if texts:
+        yield from scopes.check(spec, steps, texts, open_steps)

@@ -87,6 +87,10 @@ def sources(
             raise UsageError(f"two sources are named {name!r}", where=where, remedy="rename one")
         if name == RESERVED_SOURCE:
             raise UsageError(f"{name!r} is reserved", where=where, remedy="choose another name")
+    for index, one in enumerate(built):
+        for other in set(one.read_from) - {*names}:
+            where = f"{file}: /sources/{index}/cache/readFrom"
+            raise UsageError(f"there is no source {other!r}", where=where, remedy="name one")
     return built
 
 
@@ -128,8 +132,9 @@ def directory_source(document: Document, base: PurePath) -> DirectorySource:
     )
 
 
-def common(document: Document) -> dict[str, bool]:
+def common(document: Document) -> dict[str, Any]:
     return {
+        "read_from": tuple(document.get("cache", {}).get("readFrom", ())),
         "exports": document.get("exports", False),
         "prune": document.get("prune", True),
         "allow_empty": document.get("allowEmpty", False),
@@ -173,6 +178,8 @@ def dagger_settings(document: Document) -> DaggerSettings:
         workflow_timeout=duration(workflows, "timeout", timedelta(hours=1)),
         retry_limit=workflows.get("retry", {}).get("limit", 0),
         cache=cache_policy(workflows.get("cache", {})),
+        cache_enabled=workflows.get("cache", {}).get("enabled", True),
+        cache_max_size=size(workflows.get("cache", {}), "maxSize", 10 << 30),
         max_concurrent_runs=document.get("maxConcurrentRuns", 10),
         agents={name: agent(name, one) for name, one in document.get("agents", {}).items()},
     )

@@ -13,7 +13,6 @@ from jsonschema.exceptions import relevance
 from controller.manifest import schema
 from controller.manifest.finding import Finding, Path
 from controller.manifest.formats import FORMATS
-from controller.manifest.later import unsupported
 from controller.manifest.names import nearest
 from controller.model.workflow import Json
 
@@ -93,14 +92,8 @@ def _choice(error: ValidationError, path: Path, words: dict[str, str]) -> Iterat
     inside = [sub for sub in error.context or () if sub.path]
     if inside:
         yield from _findings(max(inside, key=relevance))
-    elif not _is_about_later(error, path):
+    else:
         yield Finding(path, words["problem"], words["remedy"])
-
-
-def _is_about_later(error: ValidationError, path: Path) -> bool:
-    """`matrix`, `module`... are told by their own fault: none of the present choices is missed."""
-    given = _given(error)
-    return isinstance(given, dict) and any(unsupported(path, key) for key in given)
 
 
 def _unknown_keys(error: ValidationError, path: Path) -> Iterator[Finding]:
@@ -108,18 +101,14 @@ def _unknown_keys(error: ValidationError, path: Path) -> Iterator[Finding]:
     for key in _given(error):
         if key in known:
             continue
-        if words := unsupported(path, key):
-            yield Finding((*path, key), *words, at_key=True)
-        else:
-            yield Finding((*path, key), f"unknown key {key!r}", nearest(key, known), at_key=True)
+        yield Finding((*path, key), f"unknown key {key!r}", nearest(key, known), at_key=True)
 
 
 def _missing(error: ValidationError, path: Path) -> Iterator[Finding]:
     # jsonschema reports each missing key by itself, naming it in its message alone
     missing = [key for key in _rule(error) if error.message.startswith(repr(key))]
     for key in missing:
-        if not _is_about_later(error, path):
-            yield Finding(path, f"`{key}` is missing", f"add `{key}`")
+        yield Finding(path, f"`{key}` is missing", f"add `{key}`")
 
 
 def _finding(error: ValidationError, path: Path) -> Finding:
@@ -197,6 +186,7 @@ _EXPLAIN = {
     "maxItems": _too_many,
     "minItems": _empty,
     "minLength": _empty,
+    "minProperties": _empty,
     "uniqueItems": _unique,
 }
 

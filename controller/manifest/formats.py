@@ -11,8 +11,12 @@ from controller.model.quantity import parse_duration
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\Z", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
+_MODULE = re.compile(r"[A-Za-z0-9][\w.+~/:@-]*\Z", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z", re.ASCII)
+_FUNCTION = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z", re.ASCII)
 _MAX_NAME = 63
 _MAX_PATH = 4096
+SETTINGS_OF_A_MATRIX = frozenset({"as", "from", "include", "exclude", "maxParallel", "failFast"})
 
 
 class FormatError(ValueError):
@@ -58,7 +62,45 @@ def variable(text: str) -> None:
         )
 
 
-def condition(text: str) -> None:
+def axis(text: str) -> None:
+    if text in SETTINGS_OF_A_MATRIX:
+        raise FormatError(f"{_shown(text)} can't be an axis", "give it another name")
+    name(text)
+
+
+def matrix_key(text: str) -> None:
+    if text not in SETTINGS_OF_A_MATRIX:
+        name(text)
+
+
+def reference(text: str) -> None:
+    """A workflow: `name`, or `source/name`."""
+    for part in text.split("/", 1):
+        name(part)
+
+
+def module(text: str) -> None:
+    if not _MODULE.match(text) or len(text) > _MAX_PATH:
+        remedy = "write its Git address, as github.com/acme/report-module"
+        raise FormatError(f"{_shown(text)} is not a module's address", remedy)
+    if "@" in text.partition("/")[2]:
+        problem = f"{_shown(text)} holds a version"
+        raise FormatError(problem, "write what follows @ as `version`")
+
+
+def commit(text: str) -> None:
+    if not _COMMIT.match(text):
+        remedy = "pin it: write the 40 hexadecimal digits of its commit"
+        raise FormatError(f"{_shown(text)} is not a commit", remedy)
+
+
+def function(text: str) -> None:
+    if not _FUNCTION.match(text):
+        problem = f"{_shown(text)} is not a function's name"
+        raise FormatError(problem, "write one name, as `dagger functions` lists it")
+
+
+def expression(text: str) -> None:
     try:
         pieces = split(text.strip())
     except TemplateError:
@@ -103,7 +145,14 @@ FORMATS: dict[str, Callable[[str], None]] = {
     "rondel-duration": duration,
     "rondel-duration-or-zero": duration_or_zero,
     "rondel-variable": variable,
-    "rondel-condition": condition,
+    "rondel-condition": expression,
+    "rondel-expression": expression,
+    "rondel-axis": axis,
+    "rondel-matrix-key": matrix_key,
+    "rondel-reference": reference,
+    "rondel-module": module,
+    "rondel-commit": commit,
+    "rondel-function": function,
     "rondel-path": path,
     "rondel-mount-path": mount_path,
     "rondel-cron": cron_text,

@@ -11,7 +11,8 @@ from controller.model.workflow import Step, Workflow
 # The parts of a step whose strings may hold expressions; what they name comes before it.
 EXPRESSIVE = (
     *("image", "args", "shell", "env", "workdir", "when", "inputs"),
-    *("mounts", "outputs", "artifacts"),
+    *("mounts", "outputs", "artifacts", "user", "caches", "services"),
+    *("matrix", "module", "uses"),
 )
 
 

@@ -14,20 +14,21 @@ _COMPARED = 50
 _UNUSABLE = frozenset({"in", "true", "false", "null"})
 
 
-def check(spec: dict[str, Any]) -> Iterator[Finding]:
+def check(spec: dict[str, Any], steps: raw.Steps) -> Iterator[Finding]:
     """Yield every name of the spec that is given twice."""
     for list_ in ("params", "inputs"):
         yield from _repeated(
             (("spec", list_, index, "name"), name) for index, name, _ in raw.named(spec, list_)
         )
-    yield from _repeated(_step_names(spec))
+    yield from _repeated(_step_names(steps))
     yield from _schedules(spec)
-    for section, index, step in raw.steps(spec):
-        yield from _inside(step, raw.step_path(section, index))
+    for section, index, step in steps:
+        if "artifacts" in step or "outputs" in step:
+            yield from _inside(step, raw.step_path(section, index))
 
 
-def _step_names(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    for section, index, step in raw.steps(spec):
+def _step_names(steps: raw.Steps) -> Iterator[tuple[Path, str]]:
+    for section, index, step in steps:
         if isinstance(name := step.get("name"), str):
             yield (*raw.step_path(section, index), "name"), name
 

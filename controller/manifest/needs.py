@@ -11,25 +11,37 @@ from controller.manifest.names import nearest
 from controller.manifest.template import OPENING, written
 
 Texts = Sequence[tuple[Path, str]]
+_LINKS = frozenset({"needs", "mounts"})
 _SHOWN = 12  # names of a cycle
 _AFTER = "hooks and finally steps start when the steps have ended"
 
 
 def check(
-    spec: dict[str, Any], texts: Texts, open_steps: frozenset[str] = frozenset()
+    spec: dict[str, Any],
+    steps: raw.Steps,
+    texts: Texts,
+    open_steps: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
     """Yield needs and mounts of unknown things, and one cycle of each section.
 
     Args:
         spec: the raw spec.
+        steps: its steps, hooks and finally steps.
         texts: its strings that hold expressions, with their paths.
         open_steps: steps that may leave artifacts nobody here knows of.
     """
+    yield from _default_mounts(spec)
+    texts = [(path, text) for path, text in texts if "steps" in text]
+    if not texts and all(_LINKS.isdisjoint(step) for _, _, step in steps):
+        return  # nothing waits for anything
     for section in SECTIONS:
         if section in spec:
             yield from _unknown_needs(spec, section)
             yield from _cycle(spec, section, texts)
-    yield from _mounts(spec, open_steps)
+    inputs = _inputs(spec)
+    for section in SECTIONS:
+        if section in spec:
+            yield from _section_mounts(spec, section, inputs, open_steps)
 
 
 def _unknown_needs(spec: dict[str, Any], section: str) -> Iterator[Finding]:
@@ -115,17 +127,17 @@ def _all_backward(needs: dict[str, tuple[str, ...]]) -> bool:
     return True
 
 
-def _mounts(spec: dict[str, Any], open_steps: frozenset[str]) -> Iterator[Finding]:
-    inputs = {name for _, name, _ in raw.named(spec, "inputs")}
+def _inputs(spec: dict[str, Any]) -> set[str]:
+    return {name for _, name, _ in raw.named(spec, "inputs")}
+
+
+def _default_mounts(spec: dict[str, Any]) -> Iterator[Finding]:
     for index, mount in raw.entries(raw.mapping(spec, "defaults"), "mounts"):
         path: Path = ("spec", "defaults", "mounts", index)
         if "artifact" in mount:
             remedy = "mount it in the steps that read it"
             yield Finding((*path, "artifact"), "a default can't mount an artifact", remedy)
-        yield from _input(mount, inputs, path)
-    for section in SECTIONS:
-        if section in spec:
-            yield from _section_mounts(spec, section, inputs, open_steps)
+        yield from _input(mount, _inputs(spec), path)
 
 
 def _section_mounts(

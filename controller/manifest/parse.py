@@ -6,8 +6,8 @@ from itertools import chain, islice
 from typing import Any
 
 from controller import digest
-from controller.manifest import build, checks, raw, reader, schema, tree, values
-from controller.manifest.around import PLAIN, Around, agents_used, schema_findings
+from controller.manifest import checks, raw, reader, schema, starts, tree, values
+from controller.manifest.around import PLAIN, Around, schema_findings
 from controller.manifest.finding import Finding, Path, pointer
 from controller.manifest.template import OPENING
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile
@@ -143,11 +143,10 @@ def _declaration(
         blob=where[2],
         spec_digest=spec_digest,
         suspended=spec.get("suspend", False),
-        secrets=values.secrets_used(spec),
-        agents=agents_used(spec),
         concurrency_policy=ConcurrencyPolicy(spec.get("concurrencyPolicy", "Forbid")),
         priority=spec.get("priority", 0),
-        **build.starting(spec),
+        **values.names_used(spec),
+        **starts.starting(spec),
     )
 
 
@@ -260,23 +259,37 @@ def _schema_findings(value: dict[str, Any]) -> Iterable[Finding]:
 
 
 def _env_findings(root: tree.Node, value: dict[str, Any]) -> Iterator[Finding]:
-    """A number or boolean in `env` must be written as JSON writes it: 1.50 would become 1.5."""
+    """A number or boolean in `env` must be written as JSON writes it: 1.50 would become 1.5.
+
+    So must a version in a matrix: 3.10 would become 3.1.
+    """
     if value.get("kind") != WORKFLOW:
         return
-    for path, key, item in _env_values(value):
+    for path, key, item in chain(_env_values(value), _axis_numbers(value)):
         node = tree.node_at(root, (*path, key))
         if isinstance(item, (bool, int, float)) and node is not None and not node.canonical:
             problem = f"as a value this becomes {json.dumps(item)}"
             yield Finding((*path, key), problem, "quote it")
 
 
-def _env_values(value: dict[str, Any]) -> Iterator[tuple[Path, str, Json]]:
+def _env_values(value: dict[str, Any]) -> Iterator[tuple[Path, str | int, Json]]:
     spec = raw.mapping(value, "spec")
     for key, item in raw.mapping(raw.mapping(spec, "defaults"), "env").items():
         yield ("spec", "defaults", "env"), key, item
     for section, index, step in raw.steps(spec):
         for key, item in raw.mapping(step, "env").items():
             yield (*raw.step_path(section, index), "env"), key, item
+        for number, service in raw.entries(step, "services"):
+            for key, item in raw.mapping(service, "env").items():
+                yield (*raw.step_path(section, index), "services", number, "env"), key, item
+
+
+def _axis_numbers(value: dict[str, Any]) -> Iterator[tuple[Path, str | int, Json]]:
+    for section, index, step in raw.steps(raw.mapping(value, "spec")):
+        for axis, items in raw.mapping(step, "matrix").items():
+            for number, item in enumerate(items if isinstance(items, list) else ()):
+                if isinstance(item, float):
+                    yield (*raw.step_path(section, index), "matrix", axis), number, item
 
 
 def _below(path: Path, hidden: set[Path]) -> bool:

@@ -1,6 +1,6 @@
 """Reading raw values that may be faulty: what has the wrong shape is passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from controller.manifest.build import SECTIONS
@@ -45,6 +45,10 @@ def steps(spec: Any) -> Iterator[tuple[str, int, dict[str, Any]]]:
         if section in spec:
             for index, step in entries(spec, section):
                 yield section, index, step
+
+
+Steps = Sequence[tuple[str, int, dict[str, Any]]]
+"""What `steps` yields, kept: every check looks at it."""
 
 
 def step_path(section: str, index: int) -> Path:

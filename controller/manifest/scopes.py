@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from controller.manifest import expression, raw
+from controller.manifest import axes, expression, raw
 from controller.manifest.finding import Finding, Path
 from controller.manifest.graph import EXPRESSIVE
 from controller.manifest.names import nearest, usable
@@ -26,12 +26,16 @@ _RUN: Types = {
     ("workflow", "labels"): "labels",
 }
 _HOOKS = frozenset({"onSuccess", "onFailure", "onCancel", "finally"})
+_SECTIONS = _HOOKS | {"steps"}
+_READ_BELOW = {"module": "args", "uses": "params"}
+_ANY_RESULT = ("outputs", "artifacts")
 _FREE_TEXT = frozenset({"description", "enum"})
 _PARTS = {
     "steps": "steps.NAME.phase, .exitCode, .outputs.NAME or .artifacts.NAME",
     "inputs": "inputs.NAME.digest",
     "params": "params.NAME",
     "run": "run.id, run.date, run.trigger, ...",
+    "matrix": "matrix.NAME",
     "workflow": "workflow.name or workflow.labels",
 }
 
@@ -42,6 +46,8 @@ class World:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self._made: dict[str, Types] = {}
+        self.fine: set[tuple[int, str]] = set()  # (id of the types, expression)
+        self._of_matrices: dict[tuple[str, int], Types] = {}
 
     def at(self, path: Path) -> Types | None:
         """Return names and types for an expression at `path` of the spec; None: none is read."""
@@ -50,11 +56,21 @@ class World:
                 return self.types("when" if path == ("when",) else "steps")
             case ("params", _, "default", *_):
                 return _RUN
-            case ("defaults", str(field), *_) if field in EXPRESSIVE:
+            case ("defaults", str(field), *rest) if _read(field, rest):
                 return self.types("defaults")
-            case (str(section), int(), str(field), *_) if field in EXPRESSIVE:
-                return self.types(section) if section in {"steps", *_HOOKS} else None
+            case (str(section), int(index), str(field), *rest) if section in _SECTIONS:
+                return self._of_step(section, index, field) if _read(field, rest) else None
         return None
+
+    def _of_step(self, section: str, index: int, field: str) -> Types:
+        """Only steps with a matrix see it, and not where they say what it is."""
+        matrix = self.spec[section][index].get("matrix")
+        if field == "matrix" or not isinstance(matrix, dict):
+            return self.types(section)
+        if (section, index) not in self._of_matrices:
+            mine = {("matrix", name): type_ for name, type_ in axes.types(matrix).items()}
+            self._of_matrices[section, index] = self.types(section) | mine
+        return self._of_matrices[section, index]
 
     def types(self, place: str) -> Types:
         if place not in self._made:
@@ -86,20 +102,33 @@ class World:
         found: Types = {}
         for _, name, step in raw.named(self.spec, section):
             start = ("steps", written(name))
+            many = "matrix" in step  # then all but the phase are lists
             found[(*start, "phase")] = "string"
-            found[(*start, "exitCode")] = "dyn"  # null of a step that never started
+            found[(*start, "exitCode")] = "list" if many else "dyn"  # null where it never started
             for key, output in raw.mapping(step, "outputs").items():
-                found[(*start, "outputs", written(key))] = _output_type(output)
+                found[(*start, "outputs", written(key))] = "list" if many else _output_type(output)
             for _, key, _ in raw.named(step, "artifacts"):
-                found[(*start, "artifacts", written(key))] = "string"
+                found[(*start, "artifacts", written(key))] = "list" if many else "string"
         return found
 
-    def real_names(self, root: str) -> list[str]:
-        """Return the names under `root` as the manifest writes them."""
+    def real_names(self, root: str, where: Path) -> list[str]:
+        """Return the names under `root` as the manifest writes them, seen from `where`."""
+        if root == "matrix":
+            step = self.spec[where[1]][where[2]] if where[1] in _SECTIONS else {}
+            return axes.names(raw.mapping(step, "matrix"))
         if root == "steps":
             found = [step.get("name") for _, _, step in raw.steps(self.spec)]
             return [name for name in found if isinstance(name, str)]
         return [name for _, name, _ in raw.named(self.spec, root)]
+
+
+def _read(field: str, rest: list[str | int]) -> bool:
+    """Tell whether expressions are read in the part of a step that `rest` leads to."""
+    if field in _READ_BELOW:
+        return rest[:1] == [_READ_BELOW[field]]
+    if field == "services":
+        return rest[1:2] != ["script"]
+    return field in EXPRESSIVE
 
 
 _PARAM_TYPES = frozenset({"string", "integer", "number", "boolean", "list", "object"})
@@ -113,6 +142,7 @@ def _output_type(output: Any) -> str:
 
 def check(
     spec: dict[str, Any],
+    steps: raw.Steps,
     texts: Iterable[tuple[Path, str]],
     open_steps: frozenset[str] = frozenset(),
 ) -> Iterator[Finding]:
@@ -120,16 +150,19 @@ def check(
 
     Args:
         spec: the raw spec.
+        steps: its steps, hooks and finally steps.
         texts: its strings that hold expressions, with their paths.
         open_steps: steps that may have outputs nobody here knows of.
     """
     world = World(spec)
-    hidden = frozenset(map(written, open_steps))
+    hidden = {**_called(steps), **dict.fromkeys(map(written, open_steps), _ANY_RESULT)}
     for path, text in texts:
         types = world.at(path)
         where = ("spec", *path)
         if types is not None:
-            types = _opened(types, text, hidden) if hidden else types
+            if hidden:
+                types = _opened(types, text, hidden)
+                world.fine.clear()  # what is known of these types goes with them
             yield from _text(text, where, types, world)
         elif path[-1] == "script":
             remedy = "pass the value by env and read it as a variable"
@@ -138,7 +171,16 @@ def check(
             yield Finding(where, "expressions are not read here", _elsewhere(path))
 
 
-def _opened(types: Types, text: str, hidden: frozenset[str]) -> Types:
+def _called(steps: raw.Steps) -> dict[str, tuple[str, ...]]:
+    """Return the steps that are other workflows: their outputs stand in another manifest."""
+    return {
+        written(step["name"]): ("outputs",)
+        for _, _, step in steps
+        if "uses" in step and isinstance(step.get("name"), str)
+    }
+
+
+def _opened(types: Types, text: str, hidden: Mapping[str, tuple[str, ...]]) -> Types:
     """Return the types with what the text reads of open steps that are seen from there."""
     try:
         used = references(text)
@@ -148,16 +190,15 @@ def _opened(types: Types, text: str, hidden: frozenset[str]) -> Types:
         name: "dyn"
         for name in used
         if name[0] == "steps"
-        and name[1:2]
-        and name[1] in hidden
-        and name[2:3] in {("outputs",), ("artifacts",)}
+        and len(name) > 3  # noqa: PLR2004 - steps.NAME.outputs.NAME
+        and name[2] in hidden.get(name[1], ())
         and ("steps", name[1], "phase") in types
     }
-    return types | more
+    return types | more if more else types
 
 
 def _elsewhere(path: Path) -> str:
-    if path[0] == "schedules":
+    if path[0] in {"schedules", "triggers"}:
         return "put it into the default of the param"
     return "write the value itself"
 
@@ -177,19 +218,26 @@ def _text(text: str, where: Path, types: Types, world: World) -> Iterator[Findin
 
 
 def _expression(piece: Piece, where: Path, types: Types, world: World) -> Iterator[Finding]:
+    seen = (id(types), piece.text)
+    if seen in world.fine:
+        return
     used = sorted(names(piece.text))
     unknown = [name for name in used if name not in types or not all(map(usable, name))]
     for name in unknown:
-        yield Finding(where, *_unknown(name, piece.text, types, world))
-    if not unknown and (problem := expression.check(piece.text, types).problem):
+        real = world.real_names(name[0], where)
+        yield Finding(where, *_unknown(name, piece.text, types, real, world))
+    problem = "" if unknown else expression.check(piece.text, types).problem
+    if problem:
         yield Finding(where, f"{piece.text[:60]!r}: {problem}", "see docs/reference/workflow.md")
+    elif not unknown:
+        world.fine.add(seen)
 
 
-def _unknown(name: Name, text: str, types: Mapping[Name, str], world: World) -> tuple[str, str]:
+def _unknown(
+    name: Name, text: str, types: Mapping[Name, str], real_names: list[str], world: World
+) -> tuple[str, str]:
     root, full = name[0], ".".join(name)
-    if root == "matrix":
-        return "`matrix` is not supported by this version", "remove it for now"
-    for real in world.real_names(root):
+    for real in real_names:
         if f"{root}.{real}" in text and not usable(real):
             return f"{root}.{real} can't be written", f"rename {real!r}"
         if f"{root}.{real}" in text and "-" in real:
@@ -202,9 +250,11 @@ def _unknown(name: Name, text: str, types: Mapping[Name, str], world: World) -> 
 def _hint(name: Name, types: Mapping[Name, str], world: World) -> str:
     if name == ("run", "phase"):
         return "run.phase is known in hooks and finally steps"
+    if name[0] == "matrix" and not any(known[0] == "matrix" for known in types):
+        return "only a step with a matrix has one; other steps see its outputs as lists"
     here = any(known[:2] == name[:2] for known in types)
     if name[0] == "steps" and not here and name[1:2]:
-        elsewhere = map(written, world.real_names("steps"))
+        elsewhere = map(written, world.real_names("steps", ()))
         if name[1] in elsewhere:
             return f"{name[1]} is not seen from here: it stands in another section"
     return _near(name, types)
@@ -233,4 +283,6 @@ def _wanted(where: Path, world: World) -> str | None:
         case ("spec", "params", int(index), "default"):
             type_ = world.spec["params"][index].get("type", "string")
             return type_ if type_ in {"string", "integer", "number", "boolean"} else None
+        case ("spec", _, int(), "matrix", str()):
+            return "list"
     return None

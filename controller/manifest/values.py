@@ -27,18 +27,31 @@ OF_TYPE: dict[str, Callable[[Json], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "json": lambda _: True,
 }
+_TRIGGERS = ("onChange", "workflow", "webhook")
+_TRIGGER_SETTINGS = {
+    "cancelInProgress": {"onChange"},
+    "phases": {"workflow"},
+    "params": {"workflow", "webhook"},
+}
+_LOOKED_INTO = frozenset({"inputs", "outputs", "secrets"})  # of a step
 _DEFAULT = "give the param a default"
 _EITHER = "give it here, or give the param a default"
 _HINTS = {"string": "quote it", "integer": "write a whole number without quotes"}
 
 
-def check(spec: dict[str, Any]) -> Iterator[Finding]:
-    """Yield values of the wrong type, missing ones, and secrets that the spec doesn't name."""
+def check(spec: dict[str, Any], steps: raw.Steps, workflow: str = "") -> Iterator[Finding]:
+    """Yield values of the wrong type, missing ones, and secrets that the spec doesn't name.
+
+    Args:
+        spec: the raw spec.
+        steps: its steps, hooks and finally steps.
+        workflow: its own name, "" when it can't be read.
+    """
     params = {name: param for _, name, param in raw.named(spec, "params")}
     yield from _params(spec)
     yield from _schedules(spec, params)
-    yield from _triggers(spec, params)
-    yield from _steps(spec)
+    yield from _triggers(spec, params, workflow)
+    yield from _steps(spec, steps)
 
 
 def _params(spec: dict[str, Any]) -> Iterator[Finding]:
@@ -84,13 +97,19 @@ def _schedules(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Itera
     for index, schedule in raw.entries(spec, "schedules"):
         given = raw.mapping(schedule, "params")
         path: Path = ("spec", "schedules", index)
-        for name, value in given.items():
-            if name not in params:
-                remedy = nearest(name, params)
-                yield Finding((*path, "params", name), f"there is no param {name!r}", remedy, True)  # noqa: FBT003 - a record
-            elif not has_expression(value):
-                yield from _value(params[name], value, (*path, "params", name))
+        yield from _given(given, params, (*path, "params"))
         yield from _missing(params, given, path, "the schedule", _EITHER)
+
+
+def _given(
+    given: dict[str, Any], params: dict[str, dict[str, Any]], path: Path
+) -> Iterator[Finding]:
+    for name, value in given.items():
+        if name not in params:
+            remedy = nearest(name, params)
+            yield Finding((*path, name), f"there is no param {name!r}", remedy, at_key=True)
+        elif not has_expression(value):
+            yield from _value(params[name], value, (*path, name))
 
 
 def _missing(
@@ -102,17 +121,48 @@ def _missing(
             yield Finding(path, problem, remedy)
 
 
-def _triggers(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    changes = [index for index, trigger in raw.entries(spec, "triggers") if "onChange" in trigger]
-    for index in changes[:1]:
-        yield from _missing(params, {}, ("spec", "triggers", index), "onChange", _DEFAULT)
-    for index in changes[1:]:
-        yield Finding(("spec", "triggers", index), "onChange is given twice", "keep one of them")
+def _triggers(
+    spec: dict[str, Any], params: dict[str, dict[str, Any]], workflow: str
+) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, trigger in raw.entries(spec, "triggers"):
+        path: Path = ("spec", "triggers", index)
+        yield from _misplaced(trigger, path)
+        who = _identity(trigger)
+        if who in seen:
+            yield Finding(path, f"{who} is given twice", "keep one of them")
+        elif who:
+            given = raw.mapping(trigger, "params")
+            yield from _given(given, params, (*path, "params"))
+            remedy = _DEFAULT if "onChange" in trigger else _EITHER
+            yield from _missing(params, given, path, who, remedy)
+        seen.add(who)
+        if workflow and trigger.get("workflow") == workflow:
+            problem = "a workflow can't start itself"
+            yield Finding((*path, "workflow"), problem, "name another one")
 
 
-def _steps(spec: dict[str, Any]) -> Iterator[Finding]:
+def _identity(trigger: dict[str, Any]) -> str:
+    """Return what a trigger is told apart by; "" when it has none or several."""
+    found = [kind for kind in _TRIGGERS if kind in trigger]
+    if len(found) != 1:
+        return ""
+    return found[0] if found[0] == "onChange" else f"{found[0]} {trigger[found[0]]!r}"
+
+
+def _misplaced(trigger: dict[str, Any], path: Path) -> Iterator[Finding]:
+    """Yield settings of another kind of trigger."""
+    for key, kinds in _TRIGGER_SETTINGS.items():
+        if key in trigger and _identity(trigger) and kinds.isdisjoint(trigger):
+            problem = f"`{key}` goes with {' or '.join(sorted(kinds))}"
+            yield Finding((*path, key), problem, "remove it", at_key=True)
+
+
+def _steps(spec: dict[str, Any], steps: raw.Steps) -> Iterator[Finding]:
     declared = {name for _, name in raw.texts(spec, "secrets")}
-    for section, index, step in raw.steps(spec):
+    for section, index, step in steps:
+        if _LOOKED_INTO.isdisjoint(step):
+            continue
         path = raw.step_path(section, index)
         if "inputs" in step and "agent" not in step:
             remedy = "pass values by env, or mount an input"
@@ -133,11 +183,19 @@ def _secrets(step: dict[str, Any], declared: set[str], path: Path) -> Iterator[F
             yield Finding((*path, "secrets", index, "secret"), problem, f"{remedy}; else add it")
 
 
-def secrets_used(spec: dict[str, Any]) -> tuple[str, ...]:
-    """Return every secret's name that the spec declares or uses, sorted."""
-    names = {name for _, name in raw.texts(spec, "secrets")}
+def names_used(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what the spec names outside itself, sorted: secrets, agents, alerts, calls."""
+    secrets = {name for _, name in raw.texts(spec, "secrets")}
+    agents, alerts, calls = set(), set(), set()
     for _, _, step in raw.steps(spec):
         for _, use in raw.entries(step, "secrets"):
             if isinstance(name := use.get("secret"), str):
-                names.add(name)
-    return tuple(sorted(names))
+                secrets.add(name)
+        if isinstance(agent := step.get("agent"), str):
+            agents.add(agent)
+        if isinstance(alert := step.get("alert"), str):
+            alerts.add(alert)
+        if isinstance(called := raw.mapping(step, "uses").get("workflow"), str):
+            calls.add(called)
+    found = {"secrets": secrets, "agents": agents, "alerts": alerts, "calls": calls}
+    return {kind: tuple(sorted(names)) for kind, names in found.items()}

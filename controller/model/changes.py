@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
+from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
@@ -16,9 +17,13 @@ from controller.model.workflow import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRun:
-    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists."""
+    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists.
+
+    `steps` are rows that it begins with: results of the run that it runs again.
+    """
 
     run: Run
+    steps: tuple[StepRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,25 @@ class RequeueRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun:
+    """An ended run is Pending again as `run` says, its rows as `steps` do; not while it goes on."""
+
+    run: Run
+    steps: tuple[StepRun, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepInput:
+    """An input's content is kept as a blob, so that a run can be run again as it was."""
+
+    digest: str  # of the input
+    blob: str
+    size: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartAttempt:
     """Committed before the process is started. Its step becomes Running."""
 
@@ -147,6 +171,36 @@ class RecordEvent:
     event: Event
 
 
+CacheKey: TypeAlias = tuple[str, str, str]
+"""An entry's identity: source, ref, key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutCacheEntry:
+    """Keep a step's result; one of the same identity is replaced."""
+
+    entry: CacheEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCacheEntry:
+    """A result served a step: it is used last `at`. Written without an event of its own."""
+
+    source: str
+    ref: str
+    key: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCacheEntries:
+    """Forget results; the event says how many and why. Not applied when none was there."""
+
+    keys: tuple[CacheKey, ...]
+    reason: str  # PascalCase: Removed, Pruned, Damaged
+    at: datetime
+
+
 Change: TypeAlias = (
     CreateRun
     | AnswerSchedule
@@ -157,10 +211,15 @@ Change: TypeAlias = (
     | ClaimRun
     | StartRun
     | RequeueRun
+    | RetryRun
+    | KeepInput
     | StartAttempt
     | FinishAttempt
     | SealLog
     | PutStep
     | FinishRun
     | RecordEvent
+    | PutCacheEntry
+    | UseCacheEntry
+    | DropCacheEntries
 )

@@ -105,6 +105,8 @@ class StepRun:
     exit_code: int | None = None
     attempts: int = 0
     cached: bool = False
+    # What the ledger of results said: {"result": "Hit|Miss|Fresh", "key", ...}; {}: not asked.
+    cache: Mapping[str, Json] = field(default_factory=dict)
     outputs: Mapping[str, Json] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest
     error: str = ""

@@ -69,6 +69,7 @@ class GitSource:
     prune: bool = True
     allow_empty: bool = False
     suspend: bool = False
+    read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,12 @@ class DirectorySource:
     prune: bool = True
     allow_empty: bool = False
     suspend: bool = False
+    read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+
+    @property
+    def ref(self) -> GitRef:
+        """No ref: a folder has one state."""
+        return GitRef()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,8 @@ class DaggerSettings:
     workflow_timeout: timedelta = timedelta(hours=1)
     retry_limit: int = 0
     cache: CachePolicy = field(default_factory=CachePolicy)
+    cache_enabled: bool = True  # the cache of results
+    cache_max_size: int = 10 << 30  # bytes of all results
     max_concurrent_runs: int = 10
     agents: Mapping[str, Agent] = field(default_factory=dict)
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from controller.model.workflow import CatchUp, ConcurrencyPolicy, Input, OnChange, Schedule
+from controller.model.workflow import (
+    CatchUp,
+    Concurrency,
+    ConcurrencyPolicy,
+    History,
+    Input,
+    OnChange,
+    Schedule,
+    Upstream,
+    Webhook,
+)
 
 
 class Entry(NamedTuple):
@@ -63,14 +73,23 @@ class Declaration:
     suspended: bool = False  # spec.suspend
     schedules: tuple[Schedule, ...] = ()
     on_change: OnChange | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
     inputs: tuple[Input, ...] = ()
     secrets: tuple[str, ...] = ()  # every secret's name that the manifest uses
     agents: tuple[str, ...] = ()  # every agent's name that its steps use
+    alerts: tuple[str, ...] = ()  # every alert's name that its hooks send
+    calls: tuple[str, ...] = ()  # every workflow that its steps use, as written
+    concurrency: Concurrency | None = None
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
     priority: int = 0
     starting_deadline: timedelta | None = None
     catch_up: CatchUp = CatchUp.NONE
     max_catch_up: int = 100
+    queue_timeout: timedelta | None = None  # how long a run may wait for its turn
+    history: History = field(default_factory=History)
+    suspend_after: int | None = None  # failed runs in a row
+    expect_every: timedelta | None = None  # tell when no success was seen for so long
 
     @property
     def key(self) -> tuple[str, str]:

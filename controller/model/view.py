@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from controller.model.cache import CacheEntry
 from controller.model.condition import Condition, Health, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
@@ -84,6 +85,7 @@ def step_view(step: StepRun) -> View:
         "exitCode": step.exit_code,
         "attempts": step.attempts,
         "cached": step.cached,
+        "cache": dict(step.cache) or None,
         "outputs": dict(step.outputs),
         "artifacts": dict(step.artifacts),
         "error": step.error,
@@ -137,6 +139,33 @@ def event_view(event: Event) -> View:
         "message": event.message,
         "data": dict(event.data),
     }
+
+
+def cache_view(entry: CacheEntry, *, whole: bool = False) -> View:
+    """Return a kept result of a step; with `whole` also the parts of its key, and what it holds."""
+    shown: View = {
+        "source": entry.source,
+        "name": entry.key,
+        "ref": entry.ref,
+        "workflow": entry.workflow,
+        "step": entry.step,
+        "run": entry.run,
+        "seconds": round(entry.seconds, 3),
+        "size": entry.size,
+        "createdAt": time(entry.created_at),
+        "lastUsedAt": time(entry.last_used_at),
+        "expiresAt": time(entry.expires_at),
+    }
+    if whole:
+        shown |= {
+            "exitCode": entry.exit_code,
+            "parts": dict(entry.parts),
+            "outputs": dict(entry.outputs),
+            "artifacts": dict(entry.artifacts),
+            "log": entry.log,
+            "logTruncated": entry.log_truncated,
+        }
+    return shown
 
 
 def slot_view(workflow: str, cron: str, time_zone: str, moments: tuple[datetime, datetime]) -> View:

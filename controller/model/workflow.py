@@ -51,6 +51,11 @@ class CatchUp(StrEnum):
     ALL = "All"
 
 
+class RunPolicy(StrEnum):
+    ALWAYS = "Always"
+    IF_CHANGED = "IfChanged"  # only when spec, inputs or params differ from the last success
+
+
 class OnInterrupt(StrEnum):
     FAIL = "Fail"
     RERUN = "Rerun"
@@ -88,6 +93,7 @@ class Schedule:
     name: str | None = None
     jitter: timedelta = timedelta(0)
     params: Mapping[str, Json] = field(default_factory=dict)
+    run_policy: RunPolicy = RunPolicy.ALWAYS  # no part of its identity
 
     @property
     def identity(self) -> str:
@@ -104,6 +110,40 @@ class OnChange:
     spec: bool = True
     inputs: bool = True
     cancel_in_progress: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Run when a run of another workflow ends in one of `phases`."""
+
+    workflow: str  # of the same source, or an exported `source/name`
+    phases: tuple[str, ...] = ("Succeeded",)
+    params: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Run when a receiver of the configuration takes a delivery."""
+
+    receiver: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """A group whose workflows share a limit of active runs."""
+
+    group: str
+    limit: int | None = None  # None: another workflow's, or the configuration's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How many ended runs are kept. None: as many as the configuration says."""
+
+    successful: int | None = None
+    failed: int | None = None
+    keep_last_successful: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +237,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """One step, many combinations: the product of `axes`, or the items of a list known later.
+    """One step, many combinations: the product of `axes` and of a list known later.
 
-    Values may hold expressions. `each` is an expression for a list, whose items are named `item`.
+    Values may hold expressions. `each` is an expression for a list, one more axis called `item`.
     """
 
     axes: Mapping[str, Json] = field(default_factory=dict)  # name -> list, or an expression for one
@@ -280,6 +320,9 @@ class Workflow:
     params: tuple[Param, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     on_change: OnChange | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    concurrency: Concurrency | None = None
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
     priority: int = 0
     max_parallel: int | None = None  # steps of one run at once
@@ -290,6 +333,9 @@ class Workflow:
     finally_timeout: timedelta = timedelta(minutes=5)
     queue_timeout: timedelta | None = None  # how long a run may wait for its turn
     on_interrupt: OnInterrupt | None = None  # None: Rerun when every step caches, else Fail
+    history: History = field(default_factory=History)
+    suspend_after: int | None = None  # failed runs in a row
+    expect_every: timedelta | None = None  # tell when no success was seen for so long
     inputs: tuple[Input, ...] = ()
     secrets: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()

@@ -15,6 +15,7 @@ from controller.model.workflow import ConcurrencyPolicy, Schedule
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
+from controller.reconcile.rerun import is_again
 from controller.reconcile.runs import run_id
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
@@ -54,7 +55,7 @@ def retire(observed: Observed, now: datetime) -> Plan:
         return Plan()
     gone = replace(status, retired=True, suspended=False, answered_change=status.change)
     changes: list[Change] = [
-        *(skip(run, "Retired", now) for run in observed.active if is_waiting(run)),
+        *(skip(run, "Retired", now) for run in observed.active if is_to_go(run)),
         *(forget(status, identity) for identity in sorted(status.answered)),
     ]
     if not status.retired:
@@ -280,6 +281,11 @@ def change_order(run: Run) -> tuple[int, datetime, str]:
 
 def slot_order(run: Run) -> tuple[datetime, datetime, str]:
     return run.not_before or run.created_at, run.logical_time, run.id
+
+
+def is_to_go(run: Run) -> bool:
+    """A run that waits goes with its workflow, unless a person asked for just it again."""
+    return is_waiting(run) and not is_again(run)
 
 
 def skip(run: Run, reason: str, now: datetime) -> FinishRun:

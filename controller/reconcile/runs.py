@@ -7,7 +7,7 @@ from heapq import heapify, heappop
 
 from controller import digest
 from controller.model.run import Phase, Run, Trigger
-from controller.model.workflow import ConcurrencyPolicy, Json, OnInterrupt, Workflow
+from controller.model.workflow import CacheMode, ConcurrencyPolicy, Json, OnInterrupt, Workflow
 
 ID_DIGITS = 10
 
@@ -45,7 +45,7 @@ def manual_run(
 
 def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | None:
     """Return the one new run that answers an interrupted run's trigger; None when none shall."""
-    if lost.rerun_of is not None or workflow.on_interrupt is not OnInterrupt.RERUN:
+    if lost.rerun_of is not None or on_interrupt(workflow) is not OnInterrupt.RERUN:
         return None
     identity = f"interrupted:{lost.id}"
     return replace(
@@ -65,6 +65,14 @@ def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | Non
         started_at=None,
         finished_at=None,
     )
+
+
+def on_interrupt(workflow: Workflow) -> OnInterrupt:
+    """Return what an interruption calls for; unsaid, only steps that all cache run again."""
+    if workflow.on_interrupt is not None:
+        return workflow.on_interrupt
+    caches = all(step.cache.mode is not CacheMode.OFF for step in workflow.steps)
+    return OnInterrupt.RERUN if workflow.steps and caches else OnInterrupt.FAIL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,12 @@ from controller import __version__
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.run import Phase
-from controller.serve import problems
+from controller.serve import again, cache, problems
 from controller.serve.cursor import decode, encode
 from controller.serve.follow import follow_log
 from controller.serve.metrics import Metrics
+from controller.serve.paging import API, Cursor, Limit, View, page, there
 from controller.serve.ports import Controller, Records
-
-API = "/api/v1"
-Limit = Annotated[int, Query(ge=1, le=500, description="Entries of one page.")]
-Cursor = Annotated[str | None, Query(description="`next` of the page before.")]
-View = dict[str, Any]
 
 
 class RunRequest(BaseModel):
@@ -47,6 +43,8 @@ def create_app(controller: Controller, records: Records, metrics: Metrics) -> Fa
     lists(app, records)
     single(app, records)
     acts(app, controller)
+    again.install(app, controller)
+    cache.install(app, controller, records)
     return app
 
 
@@ -64,10 +62,6 @@ def health(app: FastAPI, controller: Controller, metrics: Metrics) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def page(items: list[View], following: str | None = None) -> View:
-    return {"items": items, "next": following}
 
 
 def lists(app: FastAPI, records: Records) -> None:
@@ -134,12 +128,6 @@ def single(app: FastAPI, records: Records) -> None:
         found = there(await records.read(lambda r: r.run(run_id)), f"run {run_id}")
         lines: AsyncIterator[str] = follow_log(records, found, step=step, follow=follow)
         return StreamingResponse(lines, media_type="application/x-ndjson")
-
-
-def there(found: Any, what: str) -> Any:
-    if found is None:
-        raise HTTPException(404, f"there is no {what}")
-    return found
 
 
 def acts(app: FastAPI, controller: Controller) -> None:

@@ -2,18 +2,32 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
+from controller import layout
 from controller.model import view
-from controller.model.run import Attempt, Run
+from controller.model.cache import note
+from controller.model.run import Attempt, Run, StepRun
 from controller.model.workflow import Json
-from controller.serve.ports import Records
 
 LOOK_SECONDS = 0.1
 Matrices = Mapping[tuple[str, int], Mapping[str, Json]]
 """The values of a run's combinations, by step and index."""
+
+
+class Words(NamedTuple):
+    """Whose words: an attempt's, or those that a kept result brought back."""
+
+    step: str
+    combination: int
+    number: int
+    log: str | None  # blob digest
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        return cls(attempt.step, attempt.index, attempt.number, attempt.log)
 
 
 class LogFollower:
@@ -25,18 +39,40 @@ class LogFollower:
         self._step = step
         self._read: dict[tuple[str, int, int], int] = {}  # bytes, of each attempt
 
-    def new_lines(self, attempts: list[Attempt], matrices: Matrices) -> list[view.View]:
-        """Return the lines that are new since the last call, by time."""
+    def new_lines(
+        self, attempts: list[Attempt], matrices: Matrices, served: Iterable[StepRun] = ()
+    ) -> list[view.View]:
+        """Return the lines that are new since the last call, by time.
+
+        Of a step that a kept result served, those of the attempt that made it, behind a note.
+        """
         found = [
             line
             for attempt in attempts
             if self._step in {None, attempt.step}
-            for line in self._lines(attempt, matrices.get((attempt.step, attempt.index)))
+            for line in self._lines(Words.of(attempt), matrices.get((attempt.step, attempt.index)))
         ]
-        return sorted(found, key=lambda line: str(line["time"]))
+        replayed = [
+            line
+            for step in served
+            if self._step in {None, step.name}
+            for line in self._replayed(step)
+        ]
+        return replayed + sorted(found, key=lambda line: str(line["time"]))
 
-    def _lines(self, attempt: Attempt, matrix: Json) -> Iterator[view.View]:
-        key = (attempt.step, attempt.index, attempt.number)
+    def _replayed(self, step: StepRun) -> Iterator[view.View]:
+        """What was replayed keeps its own times, so it stays together."""
+        words = Words(step.name, step.index, step.attempts + 1, step.cache.get("log"))
+        if words[:3] not in self._read:
+            self._read[words[:3]] = 0
+            told = {"time": view.time(step.finished_at), "stream": None, "line": note(step.cache)}
+            yield view.log_view(
+                told, run=self._run, step=step.name, attempt=words.number, matrix=step.matrix
+            )
+            yield from self._lines(words, step.matrix)
+
+    def _lines(self, attempt: Words, matrix: Json) -> Iterator[view.View]:
+        key = attempt[:3]
         data = self._data(attempt, self._read.get(key, 0))
         whole = data.rpartition(b"\n")[0]
         if not whole:
@@ -51,7 +87,7 @@ class LogFollower:
                 matrix=matrix,
             )
 
-    def _data(self, attempt: Attempt, start: int) -> bytes:
+    def _data(self, attempt: Words, start: int) -> bytes:
         """A segment is sealed by copying its bytes, so the place in it stays."""
         for path in self._places(attempt):
             try:
@@ -62,12 +98,12 @@ class LogFollower:
                 continue
         return b""
 
-    def _places(self, attempt: Attempt) -> Iterator[Path]:
-        name = f"{attempt.step}.{attempt.index}.{attempt.number}.jsonl"
-        yield self._state_dir / "logs" / attempt.run / name
+    def _places(self, attempt: Words) -> Iterator[Path]:
+        yield layout.segment(
+            self._state_dir, self._run.id, attempt.step, attempt.combination, attempt.number
+        )
         if attempt.log:
-            digest = attempt.log.removeprefix("sha256:")
-            yield self._state_dir / "blobs" / digest[:2] / digest[2:]
+            yield layout.blob(layout.blobs(self._state_dir), attempt.log.removeprefix("sha256:"))
 
 
 async def follow_log(
@@ -76,14 +112,11 @@ async def follow_log(
     """Yield JSON lines; with `follow` until the run is over."""
     follower = LogFollower(records.state_dir, run, step)
     while True:
-        now, attempts, matrices = await records.read(
-            lambda r: (r.run(run.id), r.attempts(run.id), r.matrices(run.id))
+        now, attempts, matrices, served = await records.read(
+            lambda r: (r.run(run.id), r.attempts(run.id), r.matrices(run.id), r.served(run.id))
         )
-        for line in follower.new_lines(attempts, matrices):
+        for line in follower.new_lines(attempts, matrices, served):
             yield json.dumps(line, ensure_ascii=False) + "\n"
         if not follow or now is None or now.phase.terminal:
             return
         await asyncio.sleep(LOOK_SECONDS)
-
-
-__all__ = ["LogFollower", "Records", "follow_log"]

@@ -11,10 +11,11 @@ from controller.model.changes import (
     PutSource,
     PutStep,
     PutWorkflow,
+    RetryRun,
     StartRun,
 )
 from controller.model.condition import Condition
-from controller.model.run import Phase, Run, Trigger
+from controller.model.run import Phase, Run, StepRun, Trigger
 
 SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 MISSED = "DeadlineExceeded"
@@ -69,6 +70,12 @@ class Metrics:
             ["source", "workflow"],
             registry=registry,
         )
+        self._asked = Counter(
+            "rondel_cache_requests_total",
+            "Steps that asked for a kept result, by the answer: Hit, Miss, Fresh",
+            ["result"],
+            registry=registry,
+        )
         self._fetched = Gauge(
             "rondel_source_last_success_timestamp_seconds",
             "When a source was last applied",
@@ -95,14 +102,14 @@ class Metrics:
     def follow(self, change: Change) -> None:
         """Take in one applied change."""
         match change:
-            case CreateRun(run=run):
+            case CreateRun(run=run) | RetryRun(run=run):
                 self._created(run)
             case StartRun(run=run_id, at=at):
                 self._begun(run_id, at)
             case FinishRun():
                 self._finished(change)
-            case PutStep(step=step) if step.phase.terminal and step.started_at and step.finished_at:
-                self._step_seconds.observe((step.finished_at - step.started_at).total_seconds())
+            case PutStep(step=step) if step.phase.terminal:
+                self._ended(step)
             case PutWorkflow(status=one):
                 self._judged("Workflow", one.source, one.name, one.conditions)
             case PutSource(status=source):
@@ -111,6 +118,12 @@ class Metrics:
                     self._fetched.labels(source.name).set(source.last_success_at.timestamp())
             case _:
                 pass  # nothing is measured of it
+
+    def _ended(self, step: StepRun) -> None:
+        if step.started_at and step.finished_at:
+            self._step_seconds.observe((step.finished_at - step.started_at).total_seconds())
+        if step.cache:
+            self._asked.labels(step.cache["result"]).inc()
 
     def _waiting(self) -> float:
         return float(len(self._open) - len(self._started))

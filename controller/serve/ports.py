@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from controller.model.cache import CacheEntry, Prune
 from controller.model.run import Run
 from controller.model.workflow import Json
 
@@ -34,8 +35,28 @@ class Controller(Protocol):
         """Create a manual run. Raises UsageError, RefusedError."""
         ...
 
+    async def retry(self, run_id: str, *, queue: bool = False) -> Run:
+        """Set an ended run back to Pending. Raises UsageError, RefusedError."""
+        ...
+
+    async def rerun(
+        self,
+        run_id: str,
+        *,
+        step: str | None = None,
+        latest: bool = False,
+        queue: bool = False,
+        key: str | None = None,
+    ) -> Run:
+        """Create a new run as recorded, or as it is now. Raises UsageError, RefusedError."""
+        ...
+
     async def cancel(self, run_id: str, *, now: bool = False) -> bool:
         """Cancel a run; false when it is over."""
+        ...
+
+    async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
+        """Forget kept results of steps; return them."""
         ...
 
     def reconcile(self, source: str) -> None:

@@ -48,6 +48,10 @@ def install(app: FastAPI) -> None:
         )
         return problem(422, "Invalid request", told)
 
+    async def defect(_: Request, __: Exception) -> JSONResponse:
+        return problem(500, "Internal error", "the controller failed at this; its log says why")
+
+    app.add_exception_handler(Exception, defect)
     app.add_exception_handler(RondelError, rondel)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -73,9 +73,6 @@ class Embedded(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
-    def install_signal_handlers(self) -> None:
-        return
-
     def capture_signals(self) -> Any:
         from contextlib import nullcontext  # noqa: PLC0415 - a stand-in for uvicorn's own
 

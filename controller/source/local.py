@@ -7,7 +7,7 @@ from pathlib import Path
 from controller.errors import StalledError
 from controller.model.settings import GitSource
 from controller.source import remote
-from controller.source.processes import git
+from controller.source.processes import commit_of, git
 
 SECONDS = 20.0
 UNTELLING = {"index", "COMMIT_EDITMSG", "ORIG_HEAD", "FETCH_HEAD", "logs", "objects", "gc.pid"}
@@ -60,9 +60,7 @@ class LocalRepository:
 
     async def commit(self, ref: str) -> str:
         """Return the commit of a full ref's name or an id. Raises GitError when there is none."""
-        words = ["rev-parse", "--verify", "--end-of-options", ref + "^{commit}"]
-        told = await git(words, folder=self.git_dir, seconds=SECONDS)
-        return told.decode().strip()
+        return await commit_of(ref, folder=self.git_dir, seconds=SECONDS)
 
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from controller import ids
 from controller.model.settings import GitSource
 from controller.source import remote
-from controller.source.processes import GitError, git
+from controller.source.processes import GitError, commit_of, git
 
 SECONDS = 20.0  # for what never leaves this host
 TIDY_SECONDS = 600.0
@@ -84,8 +84,7 @@ class Mirror:
 
     async def commit(self, ref: str) -> str:
         """Return the commit of a ref or id that is here. Raises GitError when there is none."""
-        words = ("rev-parse", "--verify", "--end-of-options", ref + "^{commit}")
-        return (await self._git(*words)).decode().strip()
+        return await commit_of(ref, folder=self.folder, seconds=SECONDS)
 
     async def hold(self, ref: str) -> str:
         """Keep what is here by the name or id `ref`; return its commit."""

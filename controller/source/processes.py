@@ -127,3 +127,14 @@ async def git(
     if process.returncode != 0:
         raise GitError(arguments[0], error.decode("utf-8", "replace").strip())
     return output
+
+
+async def commit_of(ref: str, *, folder: Path, seconds: float) -> str:
+    """Return the commit of a ref or an id of the repository `folder`.
+
+    Raises:
+        GitError: there is none.
+        TransientError: FetchTimeout.
+    """
+    words = ("rev-parse", "--verify", "--end-of-options", ref + "^{commit}")
+    return (await git(words, folder=folder, seconds=seconds)).decode().strip()

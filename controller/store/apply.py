@@ -8,6 +8,7 @@ from controller.model import changes as c
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
 from controller.store.blobs import Note
+from controller.store.results import entry_values
 from controller.store.rows import (
     attempt_values,
     clean,
@@ -34,6 +35,10 @@ def _create_run(tx: Transaction, change: c.CreateRun) -> bool:
         return False
     if spec:
         tx.change(tx.say.put_spec, {"digest": spec, "body": clean(run.spec)})
+    tx.change_many(tx.say.put_step, map(step_values, change.steps))
+    for step in change.steps:
+        for blob in step.artifacts.values():
+            tx.name_blob(blob)
     tx.tell(_created(run))
     return True
 
@@ -92,6 +97,27 @@ def _requeue_run(tx: Transaction, change: c.RequeueRun) -> bool:
     reason = {"reason": change.reason}
     tx.tell_of_run(change.run, "RunRequeued", change.at, message=change.message, data=reason)
     return True
+
+
+def _retry_run(tx: Transaction, change: c.RetryRun) -> bool:
+    if not tx.change(tx.say.retry_run, {"k_id": change.run.id, "reason": change.run.reason}):
+        return False
+    tx.change_many(tx.say.put_step, map(step_values, change.steps))
+    again = sum(not step.phase.terminal for step in change.steps)
+    tx.tell_of_run(change.run.id, "RunRetried", change.at, data={"steps": again})
+    return True
+
+
+def _keep_input(tx: Transaction, change: c.KeepInput) -> bool:
+    """No event: it tells nothing of what happened."""
+    tx.name_blob(change.blob)
+    values = {
+        "digest": change.digest,
+        "blob": change.blob,
+        "size": change.size,
+        "created_at": time_text(change.at),
+    }
+    return tx.change(tx.say.keep_input, values)
 
 
 def _finish_run(tx: Transaction, change: c.FinishRun) -> bool:
@@ -217,7 +243,32 @@ def _step_data(step: StepRun) -> dict[str, Json]:
         "exitCode": step.exit_code,
         "attempts": step.attempts,
         "cached": step.cached,
+        **({"cache": step.cache["result"]} if step.cache else {}),
     }
+
+
+def _put_cache_entry(tx: Transaction, change: c.PutCacheEntry) -> bool:
+    """No event: the step's end tells of it. Its size is that of the row and of its blobs."""
+    values = entry_values(change.entry)
+    blobs = {*change.entry.artifacts.values(), *filter(None, (change.entry.log,))}
+    texts = values["parts"], values["outputs"]
+    size = sum(map(len, texts)) + sum(map(tx.blob_size, blobs))
+    return tx.change(tx.say.put_cache_entry, {**values, "size": size})
+
+
+def _use_cache_entry(tx: Transaction, change: c.UseCacheEntry) -> bool:
+    key = {"k_key": change.key, "k_source": change.source, "k_ref": change.ref}
+    return tx.change(tx.say.use_cache_entry, {**key, "at": time_text(change.at)})
+
+
+def _drop_cache_entries(tx: Transaction, change: c.DropCacheEntries) -> bool:
+    keys = [{"k_key": key, "k_source": source, "k_ref": ref} for source, ref, key in change.keys]
+    dropped = tx.change_many(tx.say.drop_cache_entry, keys) if keys else 0
+    if not dropped:
+        return False
+    data: dict[str, Json] = {"entries": dropped, "reason": change.reason}
+    tx.tell(Event(at=change.at, reason="CacheEntriesDropped", data=data))
+    return True
 
 
 def _put_workflow(tx: Transaction, change: c.PutWorkflow) -> bool:
@@ -286,6 +337,8 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.ClaimRun: _claim_run,
     c.StartRun: _start_run,
     c.RequeueRun: _requeue_run,
+    c.RetryRun: _retry_run,
+    c.KeepInput: _keep_input,
     c.FinishRun: _finish_run,
     c.StartAttempt: _start_attempt,
     c.FinishAttempt: _finish_attempt,
@@ -297,4 +350,7 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.AnswerSchedule: _answer_schedule,
     c.ForgetSchedule: _forget_schedule,
     c.RecordEvent: _record_event,
+    c.PutCacheEntry: _put_cache_entry,
+    c.UseCacheEntry: _use_cache_entry,
+    c.DropCacheEntries: _drop_cache_entries,
 }

@@ -10,12 +10,13 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from controller import layout
 from controller.errors import StalledError
 from controller.store import trees
 from controller.store.files import (
@@ -32,7 +33,6 @@ from controller.store.trees import Node
 _FILE, _TREE = "sha256:", "tree:sha256:"
 _NOTES = 4096
 _HEX = 64
-_SHARD = 2
 
 
 class Note(NamedTuple):
@@ -85,6 +85,16 @@ class BlobStore:
         """
         await asyncio.to_thread(self.write_to, digest, target)
 
+    async def verify(self, digests: Collection[str]) -> None:
+        """Read each blob through, files inside folders too, and compare it with its name.
+
+        Their times are renewed: who asks is about to name them.
+
+        Raises:
+            StalledError: BlobMissing; BlobDamaged, and the file is set aside.
+        """
+        await asyncio.to_thread(self._verify, digests)
+
     def noted(self, digest: str) -> Note | None:
         """Return kind and size of a blob that was put of late by this process."""
         return self._notes.get(digest)
@@ -94,7 +104,7 @@ class BlobStore:
         name = digest.removeprefix("tree:").removeprefix(_FILE)
         if len(name) != _HEX or not set(name) <= set("0123456789abcdef"):
             raise StalledError("it is no digest", reason="BlobMissing", where=digest)
-        return self.root / name[:2] / name[2:]
+        return layout.blob(self.root, name)
 
     def keep(self, data: bytes) -> str:
         digest = self._keep(data)
@@ -168,7 +178,7 @@ class BlobStore:
                 continue
             if path.parent == self._drafts:
                 path.unlink(missing_ok=True)
-            elif len(path.parent.name) == _SHARD:
+            elif len(path.parent.name) == layout.SHARD:
                 yield _FILE + path.parent.name + path.name
 
     def drop(self, digest: str, before: datetime) -> bool:
@@ -187,6 +197,21 @@ class BlobStore:
             return False
         aside.unlink()
         return True
+
+    def _verify(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            for name in (digest, *self.parts(digest)):
+                path = self.path(name)
+                try:
+                    with path.open("rb") as handle:
+                        found = hashlib.file_digest(handle, "sha256").hexdigest()
+                    _refresh(path)
+                except FileNotFoundError as error:
+                    raise _missing(name) from error
+                except OSError as error:
+                    raise explain_os(error, path) from error
+                if found != path.parent.name + path.name:
+                    raise self._damaged(name)
 
     def _keep(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()

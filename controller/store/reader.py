@@ -14,16 +14,17 @@ from sqlalchemy import Select, Table, select, text
 from sqlalchemy.sql import ClauseElement
 
 from controller.errors import UnreachableError
+from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
-from controller.store import rows, status_rows
+from controller.store import results, rows, status_rows
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
 from controller.store.rows import Row, time_text
 from controller.store.schema import HEAD, check_not_newer, version
-from controller.store.statements import compiled
+from controller.store.statements import Query, compiled
 
 Answered = Mapping[str, datetime]
 
@@ -97,6 +98,16 @@ class Reader:
         except sqlite3.Error as error:
             raise explain(error, self._where) from error
 
+    def rows(self, query: Query, values: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of a statement that was compiled before: for looks that are many."""
+        try:
+            with self._lock:
+                return self._connection.execute(
+                    query.text, {**query.constants, **values}
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._where) from error
+
     def runs(
         self,
         *,
@@ -135,12 +146,6 @@ class Reader:
         found = self.fetch(joined.where(t.run.c.id == run_id))
         return rows.read_run(found[0], found[0][-1] or "") if found else None
 
-    def run_by_identity(self, source: str, workflow: str, identity: str) -> Run | None:
-        """Return the run that answered that trigger, without its spec."""
-        query = _where(select(t.run), t.run, source=source, workflow=workflow, identity=identity)
-        found = self.fetch(query)
-        return rows.read_run(found[0]) if found else None
-
     def run_by_prefix(self, prefix: str, *, limit: int = 10) -> list[Run]:
         """Return the runs whose id begins so, newest first: an unclear prefix has several."""
         begins = (t.run.c.id >= prefix) & (t.run.c.id < prefix + "\U0010ffff")
@@ -152,6 +157,12 @@ class Reader:
         s = t.step_run.c
         query = select(t.step_run).where(s.run == run_id).order_by(s.position, s.name, s.index)
         return [rows.read_step(row) for row in self.fetch(query)]
+
+    def served(self, run_id: str) -> list[StepRun]:
+        """Return the run's steps that kept results served."""
+        s = t.step_run.c
+        query = select(t.step_run).where(s.run == run_id, s.cached == 1)
+        return [rows.read_step(row) for row in self.fetch(query.order_by(s.position, s.index))]
 
     def attempts(self, run_id: str, step: str | None = None) -> list[Attempt]:
         """Return the attempts of a run, or of one step, by step, index and number."""
@@ -251,6 +262,16 @@ class Reader:
             select(c.body).where(c.blob == blob, c.version == version, c.document == document)
         )
         return str(found[0][0]) if found else None
+
+    def cache_entries(self, **wish: Any) -> list[CacheEntry]:
+        """Return kept results of steps; `wish` is what `results.entries` takes."""
+        return results.entries(self, **wish)
+
+    def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of those of the inputs that are kept."""
+        c = t.kept_input.c
+        found = self.fetch(select(c.digest, c.blob).where(c.digest.in_(digests)))
+        return {str(name): str(blob) for name, blob in found}
 
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""

@@ -7,7 +7,7 @@ from functools import cache
 from sqlalchemy import exists, select, text, union
 
 from controller.model.changes import RequeueRun
-from controller.model.run import Attempt, Run, StepRun
+from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.store import rows
 from controller.store import tables as t
 from controller.store.apply import apply
@@ -34,7 +34,9 @@ def take_over(tx: Transaction, gone: Collection[str], at: datetime) -> list[Cand
     left: list[Candidate] = []
     for instance in sorted(gone):
         for row in tx.rows(_unfinished(), {"instance": instance}):
-            run, begun = rows.read_run(row, row[-2] or ""), bool(row[-1])
+            run = rows.read_run(row, row[-2] or "")
+            # A retried run has attempts of old: it was begun when it is Running.
+            begun = bool(row[-1]) and run.phase is Phase.RUNNING
             if begun or run.source == FOREGROUND:
                 left.append(_adopt(tx, run, at))
             else:

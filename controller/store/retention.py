@@ -10,6 +10,7 @@ from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, sele
 from sqlalchemy.sql.elements import ColumnElement
 
 from controller.model.run import Phase
+from controller.store import results
 from controller.store import tables as t
 from controller.store.blobs import BlobStore
 from controller.store.rows import time_text
@@ -33,6 +34,7 @@ class Keep:
     failed: int = 20  # Failed, Error, Cancelled, Interrupted
     skipped: int = 20
     ttl: timedelta = timedelta(days=90)
+    results_size: int = 10 << 30  # bytes of all results of steps; the least used go first
 
 
 def drop_runs(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
@@ -92,6 +94,10 @@ def references(tx: Transaction, blobs: BlobStore) -> set[str]:
     for (names,) in tx.rows(_named(), {}):
         named.update(json.loads(names).values() if names.startswith("{") else (names,))
     folders = {digest for digest in named if digest.startswith("tree:")}
+    for row in tx.rows(results.referring(), {}):
+        named |= results.named_blobs(row)
+    for (told,) in tx.rows(_replayed(), {}):
+        named.update(one for one in (json.loads(told).get("log"),) if one)
     inside = {part for digest in folders for part in blobs.parts_if_kept(digest)}
     return {digest.removeprefix("tree:") for digest in named} | inside
 
@@ -160,4 +166,32 @@ def _drop_blob() -> Query:
 def _named() -> Query:
     logs = select(t.attempt.c.log).where(t.attempt.c.log.is_not(None))
     artifacts = select(t.step_run.c.artifacts).where(t.step_run.c.artifacts != "{}")
-    return compiled(union_all(logs, artifacts))
+    return compiled(union_all(logs, artifacts, select(t.kept_input.c.blob)))
+
+
+def drop_inputs(tx: Transaction) -> int:
+    """Forget the kept inputs that no run is recorded with any more."""
+    used = {one for (text_,) in tx.rows(_inputs(), {}) for one in json.loads(text_).values()}
+    gone = [{"digest": name} for (name,) in tx.rows(_kept_inputs(), {}) if name not in used]
+    return tx.change_many(_drop_input(), gone)
+
+
+@cache
+def _inputs() -> Query:
+    return compiled(select(t.run.c.inputs).where(t.run.c.inputs != "{}").distinct())
+
+
+@cache
+def _kept_inputs() -> Query:
+    return compiled(select(t.kept_input.c.digest))
+
+
+@cache
+def _drop_input() -> Query:
+    return compiled(delete(t.kept_input).where(t.kept_input.c.digest == given("digest")))
+
+
+@cache
+def _replayed() -> Query:
+    """What the ledger of results said to the steps it served: it names their logs."""
+    return compiled(select(t.step_run.c.cache).where(t.step_run.c.cached == 1))

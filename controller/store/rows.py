@@ -152,6 +152,7 @@ def step_values(step: StepRun) -> Values:
         "error": clean(step.error),
         "started_at": maybe_text(step.started_at),
         "finished_at": maybe_text(step.finished_at),
+        "cache": json_text(step.cache),
     }
 
 
@@ -173,6 +174,7 @@ def read_step(row: Row) -> StepRun:
         error=row[13],
         started_at=maybe_time(row[14]),
         finished_at=maybe_time(row[15]),
+        cache=read_map(row[16]),
     )
 
 

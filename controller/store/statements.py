@@ -138,6 +138,26 @@ class Statements:
         )
 
     @cached_property
+    def retry_run(self) -> Query:
+        bad = text("phase IN ('Cancelled', 'Error', 'Failed', 'Interrupted')")
+        empty = {"message": "", "outputs": "{}", "instance": None, "not_before": None}
+        return self._query(
+            update(t.run)
+            .where(_is_given(t.run.c.id), bad)
+            .values(
+                phase="Pending",
+                reason=given("reason"),
+                started_at=None,
+                finished_at=None,
+                **empty,
+            )
+        )
+
+    @cached_property
+    def keep_input(self) -> Query:
+        return self._replace(t.kept_input)
+
+    @cached_property
     def forget_untried(self) -> Query:
         """Rows of steps that were never tried; the run makes them anew when it starts again."""
         s = t.step_run.c
@@ -235,6 +255,24 @@ class Statements:
     @cached_property
     def put_blob(self) -> Query:
         return self._insert_new(t.blob)
+
+    @cached_property
+    def put_cache_entry(self) -> Query:
+        return self._replace(t.cache_entry)
+
+    @cached_property
+    def use_cache_entry(self) -> Query:
+        c = t.cache_entry.c
+        return self._query(
+            update(t.cache_entry)
+            .where(_is_given(c.key, c.source, c.ref), c.last_used_at < given("at"))
+            .values(last_used_at=given("at"))
+        )
+
+    @cached_property
+    def drop_cache_entry(self) -> Query:
+        c = t.cache_entry.c
+        return self._query(delete(t.cache_entry).where(_is_given(c.key, c.source, c.ref)))
 
     @cached_property
     def put_workflow(self) -> Query:

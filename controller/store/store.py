@@ -4,17 +4,19 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError, TransientError
+from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
-from controller.store import parse_cache, recovery, retention
+from controller.store import parse_cache, recovery, results, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
@@ -82,7 +84,7 @@ class Store:
         """
         path = database_path(state_dir, url)
         lock = await asyncio.to_thread(_settle_in, state_dir, path, kind)
-        context = Context(Statements(), lock.id, BlobStore(state_dir / "blobs"), clock)
+        context = Context(Statements(), lock.id, BlobStore(layout.blobs(state_dir)), clock)
         opening = partial(
             open_for_writing, path, busy_seconds=busy_seconds, synchronous=synchronous
         )
@@ -134,6 +136,10 @@ class Store:
         with reader.snapshot():
             return look(reader)
 
+    async def kept_inputs(self, digests: Collection[str]) -> dict[str, str]:
+        """Return digest -> blob of the inputs that are kept."""
+        return await self.read(lambda reader: reader.kept_inputs(digests))
+
     async def recover_candidates(self) -> list[Candidate]:
         """Take over what instances that are gone have left; call it again at any time.
 
@@ -176,6 +182,18 @@ class Store:
         """Return a document's body; None when the cache doesn't hold it (any more)."""
         return await self.read(lambda reader: parse_cache.body(reader, blob, version, document))
 
+    async def look_up(
+        self, scopes: Sequence[Scope], keys: Collection[str]
+    ) -> Mapping[str, CacheEntry]:
+        """Return key -> its result, of the first scope that has one; expired ones too."""
+        return await self.read(lambda reader: results.look_up(reader, scopes, keys))
+
+    async def newest(
+        self, scopes: Sequence[Scope], workflow: str, steps: Collection[str]
+    ) -> Mapping[str, Sequence[CacheEntry]]:
+        """Return step -> the newest results of each of these steps of a workflow."""
+        return await self.read(lambda reader: results.newest(reader, scopes, workflow, steps))
+
     async def housekeep(self, keep: Keep) -> int:
         """Drop what is beyond its limits, little by little; return how many runs went."""
         now = self._clock.now()
@@ -183,7 +201,12 @@ class Store:
         while some := await self.write(retention.drop_runs(keep, now)):
             dropped += some
         await self.write(retention.drop_specs)
+        await self.write(retention.drop_inputs)
         await self.write(retention.drop_events(keep, now))
+        while await self.write(results.drop_expired(now)):
+            pass
+        while await self.write(results.drop_beyond(keep.results_size)):
+            pass
         before = now - retention.GRACE
         old = await asyncio.to_thread(lambda: list(self.blobs.old(before)))
         if old:

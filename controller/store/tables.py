@@ -8,6 +8,7 @@ are told apart only where the model does.
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -109,6 +110,7 @@ step_run = Table(
     _text("error"),
     _time("started_at"),
     _time("finished_at"),
+    Column("cache", Text, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("run", "name", "index"),
     sqlite_with_rowid=False,  # one tree to write instead of two
 )
@@ -251,4 +253,39 @@ blob = Table(
     _text("kind"),  # log, file, folder
     _id("created_at"),
     sqlite_with_rowid=False,
+)
+
+cache_entry = Table(
+    "cache_entry",
+    metadata,
+    _id("key"),
+    _id("source"),
+    _id("ref"),
+    _id("workflow"),
+    _id("step"),
+    _id("run"),
+    Column("exit_code", Integer, nullable=False),
+    _text("parts"),
+    _text("outputs"),
+    _text("artifacts"),
+    _text("log", None),
+    _count("log_truncated"),
+    Column("seconds", Float, nullable=False),
+    _count("size"),
+    _id("created_at"),
+    _id("last_used_at"),
+    _id("expires_at"),
+    # The key first: one look finds it in every scope.
+    PrimaryKeyConstraint("key", "source", "ref"),
+    Index("cache_entry_by_step", "source", "ref", "workflow", "step", "created_at"),
+    Index("cache_entry_by_use", "last_used_at"),
+)
+
+kept_input = Table(
+    "kept_input",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _id("blob"),
+    _count("size"),
+    _id("created_at"),
 )

@@ -58,6 +58,11 @@ class Transaction:
             values = {"digest": digest, "created_at": at, **known._asdict()}
             self.change(self.say.put_blob, values)
 
+    def blob_size(self, digest: str) -> int:
+        """Return the bytes of a blob that was put of late by this process; else 0."""
+        known = self._context.blobs.noted(digest)
+        return known.size if known else 0
+
     def tell(self, event: Event) -> None:
         self.change(self.say.put_event, event_values(event))
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.cached import cached
 from tests.bench.chain import chain
 from tests.bench.change import change
 from tests.bench.cold import cold
@@ -29,7 +30,7 @@ Operation = Callable[[Path, Scale], list[Row]]
 OPERATIONS: dict[str, Operation] = {
     one.__name__: one
     for one in (
-        *(start, chain, fan, record, change, commit),
+        *(start, chain, fan, cached, record, change, commit),
         *(cold, warm, steady, idle, jitter, crash),
     )
 }

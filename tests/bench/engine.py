@@ -16,13 +16,16 @@ from tests.conftest import Inputs, Lab, Story
 
 
 @asynccontextmanager
-async def engine(folder: Path, synchronous: str = "FULL") -> AsyncIterator[Lab]:
+async def engine(
+    folder: Path, synchronous: str = "FULL", *, inputs: Path | None = None
+) -> AsyncIterator[Lab]:
+    """An engine with its state in `folder`, and inputs from there or from another folder."""
     clock, state = SystemClock(), folder / "state"
     store = await Store.open(state, clock=clock, kind="exec", synchronous=synchronous)
     made = RunEngine(
         ledger=store,
         blobs=store.blobs,
-        inputs=Inputs(folder),
+        inputs=Inputs(inputs or folder),
         secrets=ConfiguredSecrets({}),
         executors={"local": LocalExecutor(state_dir=state)},
         clock=clock,
@@ -30,6 +33,7 @@ async def engine(folder: Path, synchronous: str = "FULL") -> AsyncIterator[Lab]:
         max_steps=20,
         log_max_size=64 << 20,
         infrastructure_retry=InfrastructureRetry(),
+        results=store,
     )
     await made.start()
     try:

@@ -78,7 +78,7 @@ def furnish(made: Thing, root: Path) -> tuple[Path, dict[str, str]]:
                 inside(root, args["path"]).parent.mkdir(parents=True, exist_ok=True)
                 inside(root, args["path"]).write_text(text)
             case "withEnvVariable" | "withVolatileVariable":
-                env[args["name"]] = args["value"]
+                env[args["name"]] = seen_from_here(root, args["value"])
             case "withSecretVariable":
                 env[args["name"]] = secret_text(args["secret"])
             case "withWorkdir":
@@ -106,6 +106,12 @@ def unlink(made: Thing, root: Path) -> None:
     for args in made.args("withMountedCache"):
         inside(root, args["path"]).unlink()
         inside(root, args["path"]).mkdir()
+
+
+def seen_from_here(root: Path, value: str) -> str:
+    """Return a variable's value; the path of a file in the container as it is on this host."""
+    there = inside(root, value)
+    return str(there) if value.startswith("/") and there.is_file() else value
 
 
 async def execute(made: Thing, publish: Publish, folder: str) -> Ran:

@@ -16,7 +16,8 @@ from typing import Any
 from graphql import GraphQLError, graphql
 
 from tests.dagger_double.containers import Publish, Ran, Thing, execute, export, inside
-from tests.dagger_double.schema import SCHEMA
+from tests.dagger_double.module import NAME, Module, below
+from tests.dagger_double.schema import SCHEMA, WITH_MODULE
 from tests.dagger_double.services import RunningService, beside
 from tests.dagger_double.web import Request, Web
 
@@ -40,11 +41,15 @@ def as_key(value: Any) -> Any:
     return value
 
 
+ZERO = f"sha256:{'0' * 64}"
+
+
 class Engine:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.executions: list[Thing] = []  # each container whose command really ran
         self.users: dict[str, str] = {}  # image -> the user its commands run as
+        self.digests: dict[str, str] = {}  # image -> the digest its tag has now
         self.refusals: dict[str, str] = {}  # image -> why it can't be pulled
         self.broken: Callable[[str], int | None] = lambda _: None  # a status instead
         self.silent: Callable[[str], bool] = lambda _: False
@@ -56,6 +61,7 @@ class Engine:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._history: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="double-")
+        self.module = Module(Path(self._folder.name))
         self._web = Web(self._answer, self._logs)
 
     async def start(self) -> int:
@@ -79,7 +85,7 @@ class Engine:
         if request.token != TOKEN:
             return 401, {}
         result = await graphql(
-            SCHEMA,
+            WITH_MODULE if self.module.served else SCHEMA,
             query,
             variable_values=document.get("variables"),
             context_value=request.trace,
@@ -92,6 +98,8 @@ class Engine:
         known = {
             name: self._things[value] if name in IDS else value for name, value in args.items()
         }
+        if isinstance(source, Thing) and source.kind == "ReportModule":
+            return self.module.call(info.field_name, known)
         if hasattr(self, f"_{info.field_name}"):
             return getattr(self, f"_{info.field_name}")(source, info, **known)
         kind = str(info.return_type).rstrip("!")
@@ -111,7 +119,27 @@ class Engine:
         self._things[name] = source
         return name
 
+    def _asModule(self, source: Thing, _: Info) -> Thing:  # noqa: N802
+        return Thing("Module", source.calls)
+
+    def _name(self, *_: Any) -> str:
+        return NAME
+
+    def _commit(self, source: Thing, _: Info) -> str:
+        ((_, args),) = source.calls
+        if args["refPin"] in self.refusals:
+            raise GraphQLError(self.refusals[args["refPin"]])
+        commit: str = args["refPin"]
+        return commit
+
+    def _serve(self, source: Thing, _: Info) -> None:
+        ((_, args),) = source.calls
+        assert args["requireKind"] == "GIT_SOURCE"
+        self.module.serve(f"{args['refString']}@{args['refPin']}")
+
     async def _sync(self, source: Thing, info: Info) -> str:
+        if source.kind != "Container":
+            return self._id(source, info)
         self._pull(source)
         if source.args("withExec"):
             await self._ran(source, info)
@@ -125,7 +153,7 @@ class Engine:
 
     def _imageRef(self, source: Thing, _: Info) -> str:  # noqa: N802 - the schema's
         address = self._pull(source)
-        return address if "@" in address else f"{address}@sha256:{'0' * 64}"
+        return address if "@" in address else f"{address}@{self.digests.get(address, ZERO)}"
 
     def _user(self, source: Thing, _: Info) -> str:
         return self.users.get(self._pull(source), "")
@@ -187,6 +215,9 @@ class Engine:
         return (await self._ran(source, info)).texts[2]
 
     async def _exists(self, source: Thing, info: Info, *, path: str, **words: str) -> bool:
+        if source.kind == "Directory":
+            at = below(source, path)
+            return at.is_dir() if words.get("expectedType") == "DIRECTORY_TYPE" else at.is_file()
         for args in source.args("withMountedCache"):
             if Path(path).is_relative_to(args["path"]):
                 raise GraphQLError(f"failed to locate path {path}: cannot retrieve path from cache")
@@ -208,6 +239,8 @@ class Engine:
         return await self._taken("Directory", source, info, path)
 
     async def _taken(self, kind: str, source: Thing, info: Info, path: str) -> Thing:
+        if source.kind == "Directory":
+            return Thing(kind, (("taken", {"from": str(below(source, path))}),))
         at = inside((await self._ran(source, info)).root, path)
         return Thing(kind, (("taken", {"from": str(at)}),))
 

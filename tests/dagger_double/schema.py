@@ -1,10 +1,11 @@
 """The part of Dagger's schema that Rondel asks for; the SDK reads it by introspection."""
 
-from graphql import build_schema
+from graphql import build_schema, extend_schema, parse
 
 SDL = """
 scalar Void
 enum ReturnType { SUCCESS FAILURE ANY }
+enum ModuleSourceKind { LOCAL_SOURCE GIT_SOURCE DIR_SOURCE }
 enum CacheSharingMode { SHARED PRIVATE LOCKED }
 enum ExistsType { REGULAR_TYPE DIRECTORY_TYPE SYMLINK_TYPE }
 
@@ -19,6 +20,7 @@ type Query {
   setSecret(name: String!, plaintext: String!): Secret!
   cacheVolume(key: String!): CacheVolume!
   node(id: ID!): Node
+  moduleSource(refString: String!, refPin: String, requireKind: ModuleSourceKind): ModuleSource!
 }
 
 type Host {
@@ -30,6 +32,16 @@ type Secret implements Node { id: ID! }
 
 type CacheVolume implements Node { id: ID! }
 
+type ModuleSource {
+  commit: String!
+  asModule: Module!
+}
+
+type Module {
+  name: String!
+  serve: Void
+}
+
 type Service implements Node {
   id: ID!
   start: ID!
@@ -38,11 +50,16 @@ type Service implements Node {
 
 type File implements Node {
   id: ID!
+  sync: ID!
   export(path: String!): String!
 }
 
 type Directory implements Node {
   id: ID!
+  sync: ID!
+  exists(path: String!, expectedType: ExistsType): Boolean!
+  file(path: String!): File!
+  directory(path: String!): Directory!
   withDirectory(path: String!, source: ID!, owner: String): Directory!
   withFile(path: String!, source: ID!, owner: String): Directory!
   withNewDirectory(path: String!, permissions: Int): Directory!
@@ -82,4 +99,24 @@ type Container implements Node {
 }
 """
 
+# What a module adds once it is served.
+MODULE = """
+enum Color { RED BLUE }
+
+extend type Query { reportModule: ReportModule! }
+
+type ReportModule {
+  checkAll(strict: Boolean = false, names: [String!], n: Int!): String!
+  colour(c: Color!): String!
+  numbers: [Float!]!
+  nothing: Void
+  files: Directory!
+  one: File!
+  take(dir: ID, secret: ID): String!
+  ctr: Container!
+  fail: String!
+}
+"""
+
 SCHEMA = build_schema(SDL)
+WITH_MODULE = extend_schema(SCHEMA, parse(MODULE))

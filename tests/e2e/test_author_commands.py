@@ -103,6 +103,16 @@ def test_validate_counts_the_secrets_that_the_configuration_defines(rondel, fold
     assert "1 secret" in rondel("validate", folder).stdout
 
 
+def test_validate_warns_of_days_that_daylight_saving_takes_or_repeats(rondel, folder):
+    schedule = '  schedules: [{cron: "*/30 2 * * *", timeZone: Europe/Berlin}]\n  steps:'
+    (folder / "good.yaml").write_text(GOOD.replace("  steps:", schedule, 1))
+    result = rondel("validate", folder)
+    assert result.exit_code == 0
+    assert result.stdout == "1 manifest in 1 file: no faults\n"
+    assert "good.yaml:1: '*/30 2 * * *' in Europe/Berlin never runs on" in result.stderr
+    assert rondel("validate", folder, "-o", "json").stderr == ""
+
+
 def test_validate_of_a_path_that_is_not_there_is_a_usage_error(rondel, folder):
     result = rondel("validate", folder / "gone.yaml")
     assert isinstance(result.exception, UsageError)

@@ -15,6 +15,7 @@ SAYS = {  # what the log of each holds
     "flaky.yaml": "fetch ended as Succeeded",
     "deploy.yaml": "even printed it is not shown: ***",
     "greet.yaml": "Hello from",
+    "words.yaml": "There are 12 words",
 }
 
 

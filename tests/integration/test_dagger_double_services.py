@@ -13,9 +13,7 @@ from controller.execute import companions
 from controller.execute.dagger import DaggerExecutor
 from controller.execute.ports import CacheMount, Placement, ServiceRequest, Verdict
 from controller.model.workflow import CacheSharing, ModuleCall, Service, Step, Workflow
-from tests.integration.test_dagger_double import Page, house, until
-
-__all__ = ["house"]
+from tests.dagger_double.house import Page, until
 
 LOCKED, PRIVATE = CacheSharing.LOCKED, CacheSharing.PRIVATE
 SERVE = (

@@ -5,6 +5,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.execute.dagger import DaggerExecutor
 from controller.execute.engine import RunEngine
+from controller.manifest.agents import agent
 from controller.model.run import Phase
 from controller.model.settings import DaggerSettings, SecretRef
 from controller.model.workflow import Artifact, Matrix, Mount, Step, Workflow
@@ -46,6 +47,7 @@ async def dagger_lab(tmp_path, double, monkeypatch):
         max_steps=20,
         log_max_size=64 << 20,
         infrastructure_retry=QUICK,
+        results=store,
         on_line=lambda _, step, __, ___, text: made[0].lines.append((step, text)),
     )
     made.append(Lab(store, engine, clock))
@@ -126,6 +128,54 @@ async def test_a_failed_step_keeps_what_it_wrote(dagger_lab):
     assert story.steps["a"].outputs == {"n": "7"}
 
 
+async def test_an_image_is_part_of_a_key_by_its_digest(dagger_lab, double):
+    spec = {"steps": [step("a", "echo hi", cache={"mode": "Auto"})]}
+    first = await dagger_lab.run(spec)
+    [image] = [name for name in first.run.versions if name == "image:tool:1"]
+    assert "@sha256:" in first.run.versions[image]
+    [entry] = await dagger_lab.store.read(lambda r: r.cache_entries())
+    assert entry.parts["image"] == first.run.versions[image]
+    assert entry.parts["executor"] == "dagger"
+    second = await dagger_lab.run(spec)
+    assert second.steps["a"].cached
+    assert second.run.versions[image] == first.run.versions[image]
+    double[0].digests["docker.io/tool:1"] = "sha256:" + "9" * 64
+    moved = await dagger_lab.run(spec)
+    assert [one["part"] for one in moved.steps["a"].cache["differs"]] == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("manifest unknown", "ImageNotFound"),
+        ("received unexpected HTTP status: 503", "RegistryUnavailable"),
+    ],
+)
+async def test_an_image_that_can_not_be_resolved_ends_the_run_before_its_first_step(
+    dagger_lab, double, words, reason
+):
+    double[0].refusals["docker.io/tool:1"] = words
+    story = await dagger_lab.run({"steps": [step("a", cache={"mode": "Auto"})]})
+    assert (story.run.phase, story.run.reason) == (Phase.ERROR, reason)
+    assert "image tool:1" in story.run.message
+    assert story.attempts == []
+
+
+async def test_a_tag_that_moves_during_a_run_spoils_no_result(dagger_lab, double):
+    def lost_once(query):
+        if "withExec" not in query or not statuses:
+            return None
+        double[0].digests["docker.io/tool:1"] = "sha256:" + "9" * 64
+        return statuses.pop()
+
+    statuses = [502]
+    double[0].broken = lost_once
+    story = await dagger_lab.run({"steps": [step("a", cache={"mode": "Auto"})]})
+    assert [one.reason for one in story.attempts] == ["SessionLost", ""]
+    addresses = {one.args("from")[-1]["address"] for one in double[0].executions}
+    assert addresses == {f"docker.io/tool:1@sha256:{'0' * 64}"}
+
+
 async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(dagger_lab):
     each = Step(
         name="each",
@@ -150,3 +200,11 @@ async def test_a_matrix_runs_in_one_session_and_its_artifacts_mount_as_a_folder(
         *((f"each[f={letter}]", f"made {letter}") for letter in "abc"),
         *(("use", letter) for letter in "abc"),
     ]
+
+
+async def test_an_agents_inputs_are_in_the_file_it_is_told_of(dagger_lab):
+    teller = agent("teller", {"container": {"image": "tool:1", "script": 'cat "$RONDEL_INPUTS"'}})
+    spec = {"steps": [{"name": "a", "agent": "teller", "inputs": {"n": 1}}]}
+    story = await dagger_lab.run(spec, agents={"teller": teller})
+    assert story.run.phase is Phase.SUCCEEDED, story.steps
+    assert dagger_lab.lines == [("a", '{"n": 1}')]

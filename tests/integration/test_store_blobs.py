@@ -194,3 +194,19 @@ async def test_what_was_put_again_of_late_is_not_dropped(blobs):
     os.utime(blobs.path(digest), (long_ago.timestamp(),) * 2)
     assert blobs.drop(digest, before)
     assert not blobs.drop(digest, before)
+
+
+async def test_what_was_verified_is_young_again_and_harm_is_found_inside_folders(blobs, folder):
+    digest = await blobs.put_path(folder)
+    for path in files(blobs):
+        os.utime(path, (0, 0))
+    await blobs.verify([digest])
+    assert list(blobs.old(datetime.now(UTC) - timedelta(hours=1))) == []
+    inside = next(iter(blobs.parts(digest)))
+    blobs.path(inside).write_bytes(b"harm")
+    with pytest.raises(StalledError) as caught:
+        await blobs.verify([digest])
+    assert caught.value.reason == "BlobDamaged"
+    with pytest.raises(StalledError) as caught:
+        await blobs.verify([digest])
+    assert caught.value.reason == "BlobMissing"

@@ -117,12 +117,10 @@ async def test_a_page_goes_on_where_the_last_one_ended(store, runs):
     assert ids(page) + ids(rest) == [f"w-{i}" for i in reversed(range(6))]
 
 
-async def test_a_run_is_found_by_its_id_a_prefix_or_its_identity(store, runs):
+async def test_a_run_is_found_by_its_id_or_a_prefix(store, runs):
     assert await store.read(lambda reader: reader.run("w-9")) is None
     assert len(await store.read(lambda reader: reader.run_by_prefix("w-"))) == 6
     assert ids(await store.read(lambda reader: reader.run_by_prefix("w-3"))) == ["w-3"]
-    found = await store.read(lambda reader: reader.run_by_identity("b", "w", "manual:w-1"))
-    assert found.id == "w-1"
 
 
 async def test_active_runs_are_those_not_yet_over(store):

@@ -112,3 +112,14 @@ print([name for name in ("alembic", "psycopg", "mako") if name in sys.modules])
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_the_rows_of_an_older_store_are_kept_by_its_migration(connection):
+    upgrade(connection, "0001")
+    connection.execute(
+        "INSERT INTO step_run VALUES"
+        " ('r', 's', 0, 'steps', 0, NULL, 'Succeeded', '', 0, 1, 0, '{}', '{}', '', NULL, NULL)"
+    )
+    upgrade(connection)
+    [row] = connection.execute("SELECT run, name, cache FROM step_run")
+    assert row == ("r", "s", "{}")

@@ -15,10 +15,18 @@ TABLES = {
     "spec.params": "param",
     "spec.schedules": "schedule",
     "spec.triggers": "trigger",
+    "spec.concurrency": "concurrency",
+    "spec.history": "history",
+    "spec.suspendAfter": "spec.suspendAfter",
     "spec.inputs": "input",
     "steps": "step",
     "mounts": "mount",
     "secrets of a step": "secretUse",
+    "matrix": "matrix",
+    "module": "module",
+    "uses": "uses",
+    "caches": "cacheVolume",
+    "services": "service",
     "retry": "retry",
     "backoff": "backoff",
     "cache": "cache",
@@ -27,7 +35,11 @@ TABLES = {
 
 def definition(name):
     document = schema.document("Workflow")
-    return document["properties"]["metadata"] if name == "metadata" else document["$defs"][name]
+    if name == "metadata":
+        return document["properties"]["metadata"]
+    name, _, field = name.partition(".")
+    found = document["$defs"][name]
+    return found["properties"][field] if field else found
 
 
 def rows(heading):
@@ -67,9 +79,9 @@ def test_every_yaml_example_of_the_page_is_valid():
 def test_every_example_of_a_step_field_is_valid():
     section = PAGE.split("\n### steps\n", 1)[1].split("\n### ", 1)[0]
     for name, example in re.findall(r"^\| `(\w+)` .* `([^`]+)` \|$", section, re.MULTILINE):
-        if name in {"name", "script", "agent", "needs", "mounts", "inputs", "when"}:
+        if name in {"name", "script", "agent", "alert", "needs", "mounts", "inputs", "when"}:
             continue  # they need more around them
-        work = "" if name == "args" else "script: x, "
+        work = "" if name in {"args", "module", "uses"} else "script: x, "
         text = f"steps: [{{name: s, {work}{name}: {example}}}]"
         head = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: a}\nspec:\n  "
         parsed = manifest.parse_file("page.yaml", (head + text).encode())

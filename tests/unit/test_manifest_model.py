@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -162,6 +163,14 @@ def test_a_moved_file_is_decoded_as_its_new_place():
 NAME = st.from_regex(r"[a-z]([-a-z0-9]{0,6}[a-z0-9])?", fullmatch=True)
 DURATION = st.sampled_from(["250ms", "90s", "10m", "1h30m", "7d"])
 TEXT = st.text("abc $\n'\"{}é", min_size=1, max_size=12).filter(lambda text: "${{" not in text)
+NOTHING: dict[str, st.SearchStrategy[Any]] = {}
+AXIS = st.sampled_from(["a", "b-c", "item"])
+VALUES = st.dictionaries(AXIS, st.none() | st.booleans() | st.integers(-9, 9) | TEXT, min_size=1)
+MATRIX = st.builds(
+    lambda axes, rest: {**axes, **rest},
+    st.dictionaries(AXIS, st.lists(st.integers(-9, 9) | TEXT | st.lists(st.none(), max_size=1), max_size=3), min_size=1, max_size=2),
+    st.fixed_dictionaries(NOTHING, optional={"include": st.lists(VALUES, max_size=2), "maxParallel": st.integers(1, 9), "failFast": st.booleans()}),
+)  # fmt: skip
 STEP = st.fixed_dictionaries(
     {"script": TEXT},
     optional={
@@ -171,6 +180,10 @@ STEP = st.fixed_dictionaries(
         "retry": st.fixed_dictionaries({}, optional={"limit": st.integers(0, 100), "maxElapsed": DURATION, "backoff": st.fixed_dictionaries({}, optional={"duration": DURATION, "factor": st.integers(1, 9)})}),
         "continueOnError": st.booleans() | st.fixed_dictionaries({"exitCodes": st.lists(st.integers(1, 255), min_size=1, max_size=3)}),
         "successExitCodes": st.lists(st.integers(0, 255), min_size=1, max_size=3),
+        "user": TEXT,
+        "caches": st.lists(st.fixed_dictionaries({"key": TEXT, "path": NAME}, optional={"sharing": st.sampled_from(["Shared", "Private", "Locked"])}), max_size=2, unique_by=lambda one: str(one["path"])),
+        "services": st.lists(st.fixed_dictionaries({"name": NAME, "image": TEXT}, optional={"args": st.lists(TEXT, min_size=1, max_size=2), "env": st.just({"A": None}), "readyWhen": st.just({"port": 80})}), max_size=2, unique_by=lambda one: str(one["name"])),
+        "matrix": MATRIX,
         "cache": st.fixed_dictionaries({}, optional={"mode": st.sampled_from(["Off", "Auto", "Require"]), "ttl": DURATION}),
     },
 )  # fmt: skip
@@ -183,10 +196,15 @@ SPEC = st.fixed_dictionaries(
         "catchUp": st.sampled_from(["None", "Latest", "All"]),
         "concurrencyPolicy": st.sampled_from(["Forbid", "Allow", "Replace", "Queue"]),
         "startingDeadline": DURATION,
-        "schedules": st.just([{"cron": "@daily"}]),
-        "triggers": st.just([{"onChange": ["spec"]}]),
+        "schedules": st.just([{"cron": "@daily"}]) | st.just([{"cron": "@daily", "runPolicy": "IfChanged"}]),
+        "triggers": st.just([{"onChange": ["spec"]}]) | st.lists(st.builds(lambda name, phases: {"workflow": f"s/{name}", "phases": phases}, NAME, st.lists(st.sampled_from(["Failed", "Error"]), min_size=1, unique=True)), max_size=2, unique_by=lambda one: one["workflow"]) | NAME.map(lambda name: [{"webhook": name, "params": {}}]),
+        "queueTimeout": DURATION,
+        "expectEvery": DURATION,
+        "suspendAfter": st.fixed_dictionaries({"failures": st.integers(1, 9)}),
+        "concurrency": st.fixed_dictionaries({"group": NAME}, optional={"limit": st.integers(1, 9)}),
+        "history": st.fixed_dictionaries({}, optional={"successful": st.integers(0, 9), "failed": st.integers(0, 9), "keepLastSuccessful": st.booleans()}),
     },
-)
+)  # fmt: skip
 
 
 @given(SPEC, st.randoms(use_true_random=False))

@@ -29,8 +29,8 @@ async def collect(done: "dagger.Container", request: AttemptRequest) -> Mapping[
     return {key: targets[key] for key, there in zip(targets, exported, strict=True) if there}
 
 
-async def export(done: "dagger.Container", path: str, target: Path) -> bool:
-    """Write a file or folder of the container to `target`; false when it isn't there."""
+async def export(done: "dagger.Container | dagger.Directory", path: str, target: Path) -> bool:
+    """Write a file or folder of it to `target`; false when it isn't there."""
     import dagger  # noqa: PLC0415 - a second to import
 
     if await done.exists(path, expected_type=dagger.ExistsType.REGULAR_TYPE):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from controller.model.settings import DaggerSettings
 
 RUNNER_HOST = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 CLI_VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"
-OPEN_SECONDS = 30.0  # for the command's first line: with the engine down it would wait for minutes
 VERSION_SECONDS = 10.0
 END_SECONDS = 10.0  # for a polite end, once its standard input is closed
 VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+\S*")
+LOG = "cli.log"
+EMPTY = "empty"  # where it runs: a module's function can read the whole of that folder
 TAIL = 2000  # bytes of its last words
+START_IT = f"start the engine, or correct {RUNNER_HOST} or `engines`"
 # What the command needs to reach an engine in a container, a cluster, or behind its own TLS.
 PASSED = (
     "DOCKER_CERT_PATH",
@@ -44,32 +47,50 @@ class Address:
 class Command:
     """One running `dagger session`. Closing its standard input ends the session."""
 
-    def __init__(self, child: Child, stdin: int, folder: Path) -> None:
+    def __init__(self, child: Child, folder: Path, *, stdin: int, stdout: int) -> None:
         self._child = child
-        self._stdin: int | None = stdin
         self._folder = folder
+        self._stdin: int | None = stdin
+        self._stdout: int | None = stdout
 
     @property
     def alive(self) -> bool:
         return not self._child.ended.done()
+
+    async def address(self) -> Address:
+        """Wait for the first line and return what it says; to be asked once.
+
+        Nothing but the caller bounds it: with the engine down the command is silent for minutes.
+
+        Raises:
+            TransientError: EngineUnavailable.
+        """
+        assert self._stdout is not None  # noqa: S101 - asked once
+        descriptor, self._stdout = self._stdout, None
+        line = await first_line(descriptor)
+        try:
+            return read_address(line)
+        except (ValueError, KeyError, TypeError) as error:
+            words = self.last_words() or "the dagger command said nothing"
+            raise TransientError(
+                f"the Dagger engine can't be reached: {words}",
+                reason="EngineUnavailable",
+                remedy=START_IT,
+            ) from error
 
     async def ended(self) -> None:
         """Return when the process is gone."""
         await asyncio.wait([self._child.ended])
 
     def last_words(self) -> str:
-        try:
-            return (
-                (self._folder / "cli.log").read_bytes()[-TAIL:].decode("utf-8", "replace").strip()
-            )
-        except OSError:
-            return ""
+        return last_words(self._folder)
 
     async def close(self) -> None:
         """End it politely, then surely."""
-        if self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
+        for descriptor in (self._stdin, self._stdout):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._stdin = self._stdout = None
         await asyncio.wait([self._child.ended], timeout=END_SECONDS)
         if self.alive:
             self._child.kill()
@@ -128,57 +149,56 @@ async def cli_version(keeper: Keeper, settings: DaggerSettings) -> str:
     finally:
         os.close(write)
         os.close(nowhere)
-    line = await first_line(read, VERSION_SECONDS)
-    child.kill()
+    try:
+        line = await first_line(read, VERSION_SECONDS)
+    finally:
+        child.kill()
     found = VERSION.search(line.decode("utf-8", "replace"))
     return found[0] if found else ""
 
 
-async def start(
-    keeper: Keeper, settings: DaggerSettings, folder: Path, nonce: str
-) -> tuple[Command, Address]:
-    """Start a session's process and wait for its address.
+async def start(keeper: Keeper, settings: DaggerSettings, folder: Path, nonce: str) -> Command:
+    """Start a session's process.
 
     Raises:
         StalledError: DaggerMissing.
-        TransientError: EngineUnavailable.
+        TransientError: KeeperLost.
     """
     argv = [find_cli(settings), "--silent", "session"]
+    workspace = folder / EMPTY
+    workspace.mkdir(mode=0o700)
     env = {**clean_environment(settings, folder), "RONDEL_NONCE": nonce}
-    stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
-    stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
-    log = os.open(folder / "cli.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
+    with ExitStack() as theirs, ExitStack() as ours:
+        stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
+        theirs.callback(os.close, stdin_read)
+        ours.callback(os.close, stdin_write)
+        stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
+        theirs.callback(os.close, stdout_write)
+        ours.callback(os.close, stdout_read)
+        log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        theirs.callback(os.close, log)
         child = await keeper.spawn(
-            argv, env=env, cwd=str(folder), stdin=stdin_read, stdout=stdout_write, stderr=log
+            argv, env=env, cwd=str(workspace), stdin=stdin_read, stdout=stdout_write, stderr=log
         )
-    finally:
-        for descriptor in (stdin_read, stdout_write, log):
-            os.close(descriptor)
-    command = Command(child, stdin_write, folder)
+        ours.pop_all()
+        return Command(child, folder, stdin=stdin_write, stdout=stdout_read)
+
+
+def last_words(folder: Path) -> str:
+    """Return the end of what the command of a session's folder has said, "" for nothing."""
     try:
-        return command, await address(command, stdout_read)
-    except BaseException:
-        await command.close()
-        raise
+        return (folder / LOG).read_bytes()[-TAIL:].decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
-async def address(command: Command, descriptor: int) -> Address:
-    """Return what the first line says, within our own deadline."""
-    line = await first_line(descriptor, OPEN_SECONDS)
-    try:
-        told = json.loads(line)
-        return Address(int(told["port"]), str(told["session_token"]))
-    except (ValueError, KeyError, TypeError) as error:
-        words = command.last_words() or "it said nothing"
-        raise TransientError(
-            f"the Dagger engine can't be reached: {words}",
-            reason="EngineUnavailable",
-            remedy=f"start the engine, or correct {RUNNER_HOST} or `engines`",
-        ) from error
+def read_address(line: bytes) -> Address:
+    """Return what the first line says. Raises ValueError, KeyError, TypeError: it isn't one."""
+    told = json.loads(line)
+    return Address(int(told["port"]), str(told["session_token"]))
 
 
-async def first_line(descriptor: int, seconds: float) -> bytes:
+async def first_line(descriptor: int, seconds: float | None = None) -> bytes:
     """Return the first line that comes through a pipe, b"" when none does; close the pipe."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(

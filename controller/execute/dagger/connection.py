@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import dagger
 
 CLOSE_SECONDS = 5.0
+DROP_SECONDS = 1.0  # dropped at once, its half-made socket would stay open
 POLL_SECONDS = 0.01
 # The SDK reads its session from the environment, which is the whole process's: one at a time,
 # whatever event loop or thread it is in.
@@ -76,7 +77,7 @@ class Connection:
     async def close(self) -> None:
         """Leave; a connection that is still being made, or doesn't end, is dropped."""
         self._leave.set()
-        if self._ready.done() and not self._ready.cancelled():
-            await asyncio.wait([self._holder], timeout=CLOSE_SECONDS)
+        made = self._ready.done() and not self._ready.cancelled()
+        await asyncio.wait([self._holder], timeout=CLOSE_SECONDS if made else DROP_SECONDS)
         self._holder.cancel()
         await asyncio.wait([self._holder], timeout=CLOSE_SECONDS)

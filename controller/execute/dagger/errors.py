@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from controller.errors import RondelError, StalledError, TransientError
 from controller.execute import companions
 from controller.execute.ports import Outcome, Verdict
 
@@ -67,6 +68,12 @@ def outcome(text: str) -> Outcome:
 def lost(text: str) -> Outcome:
     """Return the outcome of an attempt whose session is gone, whatever its words."""
     return Outcome(verdict=Verdict.TRANSIENT, reason="SessionLost", error=brief(text))
+
+
+def raised(outcome: Outcome, image: str) -> RondelError:
+    """Return the error that stands for an image that could not be resolved."""
+    kind = TransientError if outcome.verdict is Verdict.TRANSIENT else StalledError
+    return kind(outcome.error, where=f"image {image}", reason=outcome.reason)
 
 
 def brief(text: str) -> str:

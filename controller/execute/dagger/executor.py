@@ -4,19 +4,21 @@ import asyncio
 import importlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from controller import environment, ids
 from controller.clock import Clock, SystemClock
 from controller.errors import StalledError, TransientError
 from controller.execute.dagger import command
+from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.folder import PrivateFolder, place_for_sessions, sweep
 from controller.execute.dagger.images import Login
-from controller.execute.dagger.session import DaggerSession, connect
+from controller.execute.dagger.session import DaggerSession, attached
 from controller.execute.dagger.watch import unanswered
 from controller.execute.keeper import Keeper
 from controller.execute.ports import Session
@@ -27,6 +29,7 @@ from controller.model.workflow import Step, Workflow
 FRESH = timedelta(seconds=10)  # a spare session younger than this needs no second look
 OLDEST = timedelta(hours=1)  # an engine frees nothing that a session has touched
 LOOK_SECONDS = 2.0
+OPEN_SECONDS = 30.0  # for a whole opening: version, process, address, connection
 
 
 class OperatorSecrets(Protocol):
@@ -72,28 +75,57 @@ class DaggerExecutor:
         self._spare.add_done_callback(observed)
 
     async def _new_session(self) -> DaggerSession:
-        folder = PrivateFolder(place_for_sessions(self._state_dir))
-        try:
-            return await self._session_in(folder)
-        except BaseException:
-            await asyncio.to_thread(folder.remove)
-            raise
+        """Open a session; what was begun of one that fails ends in the background.
 
-    async def _session_in(self, folder: PrivateFolder) -> DaggerSession:
-        self._cli = self._cli or await command.cli_version(self._keeper, self._settings)
-        process, address = await command.start(
-            self._keeper, self._settings, folder.path, ids.nonce()
-        )
+        Raises:
+            StalledError: DaggerMissing.
+            TransientError: EngineUnavailable, after OPEN_SECONDS at the latest.
+        """
+        begun = AsyncExitStack()
         try:
-            await asyncio.to_thread(importlib.import_module, "dagger")  # a second, the first time
-            session = await connect(
-                process, address, folder=folder, cli=self._cli, let_go=self._let_go
-            )
+            session = await self._session_in_time(begun)
         except BaseException:
-            await process.close()
+            self._in_background(begun.aclose())
             raise
         self._open.add(session)
         return session
+
+    async def _session_in_time(self, begun: AsyncExitStack) -> DaggerSession:
+        folder = PrivateFolder(place_for_sessions(self._state_dir))
+        begun.push_async_callback(asyncio.to_thread, folder.remove)
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                return await self._session_in(folder, begun)
+        except TimeoutError as error:
+            words = command.last_words(folder.path) or "the dagger command has said nothing"
+            raise TransientError(
+                f"the Dagger engine was not ready within {OPEN_SECONDS:g} s: {words}",
+                reason="EngineUnavailable",
+                remedy=command.START_IT,
+            ) from error
+
+    async def _session_in(self, folder: PrivateFolder, begun: AsyncExitStack) -> DaggerSession:
+        self._cli = self._cli or await command.cli_version(self._keeper, self._settings)
+        process = await command.start(self._keeper, self._settings, folder.path, ids.nonce())
+        begun.push_async_callback(process.close)
+        address = await process.address()
+        await asyncio.to_thread(importlib.import_module, "dagger")  # a second, the first time
+        connection = Connection(address)
+        begun.push_async_callback(connection.close)
+        client, engine = await attached(connection)
+        return DaggerSession(
+            client,
+            command=process,
+            connection=connection,
+            address=address,
+            folder=folder,
+            versions={
+                "dagger-engine": engine,
+                "dagger-cli": self._cli,
+                "dagger-sdk": version("dagger-io"),
+            },
+            let_go=self._let_go,
+        )
 
     async def open(self, run: Run, workflow: Workflow) -> Session:
         """Return the session that was opened ahead, or a new one; the next is begun at once."""
@@ -103,16 +135,20 @@ class DaggerExecutor:
         self._open_ahead()
         session.images.default_registry = self._settings.default_registry
         session.images.logins = logins
+        session.images.pin(run.versions)
         return session
 
     async def _take_spare(self) -> DaggerSession | None:
         spare, self._spare = self._spare, None
         if spare is None:
             return None
+        failed_before = spare.done()
         try:
             session = await asyncio.shield(spare)
         except (TransientError, StalledError):
-            return None  # a fresh try says what is wrong now
+            if failed_before:
+                return None  # a fresh try says what is wrong now
+            raise
         except asyncio.CancelledError:
             self._spare = spare
             raise
@@ -137,7 +173,10 @@ class DaggerExecutor:
     def _let_go(self, session: DaggerSession) -> None:
         """End a session in the background: nobody waits for its goodbye but `stop`."""
         self._open.discard(session)
-        task = asyncio.create_task(session.end(), name="dagger session's end")
+        self._in_background(session.end())
+
+    def _in_background(self, end: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(end, name="dagger session's end")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -192,7 +231,7 @@ async def check(settings: DaggerSettings) -> Mapping[str, str]:
 
     Raises:
         StalledError: DaggerMissing.
-        TransientError: EngineUnavailable, within a minute or so.
+        TransientError: EngineUnavailable, within a minute or so with the end of what was begun.
     """
     with tempfile.TemporaryDirectory() as folder:
         executor = DaggerExecutor(

@@ -1,10 +1,9 @@
 """One run's session: steps in containers of an engine."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.errors import TransientError
 from controller.execute.companions import WholeLines
@@ -15,6 +14,7 @@ from controller.execute.dagger.connection import Connection
 from controller.execute.dagger.container import prepare, with_command
 from controller.execute.dagger.folder import PrivateFolder
 from controller.execute.dagger.images import Images
+from controller.execute.dagger.modules import Modules
 from controller.execute.dagger.said import Listener
 from controller.execute.dagger.services import Running, Services
 from controller.execute.dagger.telemetry import Telemetry
@@ -23,7 +23,7 @@ from controller.execute.ports import AttemptRequest, Outcome, Output
 if TYPE_CHECKING:
     import dagger
 
-CONNECT_SECONDS = 30.0
+T = TypeVar("T")
 
 
 class DaggerSession:
@@ -35,7 +35,7 @@ class DaggerSession:
         *,
         command: Command,
         connection: Connection,
-        telemetry: Telemetry,
+        address: Address,
         folder: PrivateFolder,
         versions: Mapping[str, str],
         let_go: "Callable[[DaggerSession], None]",
@@ -44,11 +44,12 @@ class DaggerSession:
         self.images = Images()
         self._command = command
         self._connection = connection
-        self._telemetry = telemetry
+        self._telemetry = Telemetry(address)
         self._folder = folder
         self._versions = versions
         self._let_go = let_go
-        self._services = Services(client, self.images, telemetry)
+        self._services = Services(client, self.images, self._telemetry)
+        self._modules = Modules(client, address, self._telemetry)
         self._closed = False
         self._lost = asyncio.create_task(watch.lost(command, client), name="dagger session")
 
@@ -65,7 +66,17 @@ class DaggerSession:
 
         Cancelled, the engine kills the process within a second or so; that is not awaited.
         """
-        work = asyncio.create_task(self._attempt(request, output), name="dagger attempt")
+        return await self._unless_lost(lambda: self._attempt(request, output))
+
+    async def resolve_image(self, image: str) -> str:
+        """Return the image's name with its digest. Raises TransientError, StalledError."""
+        found = await self._unless_lost(lambda: self.images.reference(self.client, image))
+        if isinstance(found, Outcome):
+            raise errors.raised(found, image)
+        return found
+
+    async def _unless_lost(self, working: Callable[[], Awaitable[T]]) -> T | Outcome:
+        work = asyncio.create_task(in_outcomes(working), name="dagger work")
         try:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else errors.lost(self._lost.result())
@@ -74,25 +85,16 @@ class DaggerSession:
             await asyncio.wait({work})
 
     async def _attempt(self, request: AttemptRequest, output: Output) -> Outcome:
-        import dagger  # noqa: PLC0415 - a second to import
-        from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
-            TransportError,
-            TransportQueryError,
-        )
-
-        try:
-            if not request.services:
-                return await self._executed(request, output, {})
-            async with self._services.beside(request, output) as services:
-                lines = WholeLines(output)
-                try:
-                    return await self._executed(never_cached(request), lines, services)
-                finally:
-                    lines.flush()
-        except (dagger.QueryError, TransportQueryError) as error:
-            return errors.outcome(str(error))
-        except (dagger.TransportError, dagger.ClientConnectionError, TransportError) as error:
-            return errors.lost(str(error) or repr(error))
+        if request.module is not None:
+            return await self._modules.attempt(request.module, request, output)
+        if not request.services:
+            return await self._executed(request, output, {})
+        async with self._services.beside(request, output) as services:
+            lines = WholeLines(output)
+            try:
+                return await self._executed(never_cached(request), lines, services)
+            finally:
+                lines.flush()
 
     async def _executed(
         self, request: AttemptRequest, output: Output, services: Running
@@ -123,6 +125,24 @@ class DaggerSession:
         await self._connection.close()
         await self._command.close()
         await asyncio.to_thread(self._folder.remove)
+
+
+async def in_outcomes(working: Callable[[], Awaitable[T]]) -> T | Outcome:
+    """Return what it returns; what the engine says instead, as the outcome that it means."""
+    import dagger  # noqa: PLC0415 - a second to import
+    import httpx  # noqa: PLC0415 - comes with it
+    from gql.transport.exceptions import (  # noqa: PLC0415 - comes with it
+        TransportError,
+        TransportQueryError,
+    )
+
+    gone = (dagger.TransportError, dagger.ClientConnectionError, TransportError, httpx.HTTPError)
+    try:
+        return await working()
+    except (dagger.QueryError, TransportQueryError) as error:
+        return errors.outcome(str(error))
+    except gone as error:
+        return errors.lost(str(error) or repr(error))
 
 
 def never_cached(request: AttemptRequest) -> AttemptRequest:
@@ -163,39 +183,18 @@ async def texts(done: "dagger.Container") -> tuple[str, str]:
     return answer["stdout"], answer["stderr"]
 
 
-async def connect(
-    command: Command,
-    address: Address,
-    *,
-    folder: PrivateFolder,
-    cli: str,
-    let_go: Callable[[DaggerSession], None],
-) -> DaggerSession:
-    """Attach the SDK and return the session. Raises TransientError (EngineUnavailable)."""
-    connection = Connection(address)
+async def attached(connection: Connection) -> "tuple[dagger.Client, str]":
+    """Return the client and the engine's version; nothing but the caller bounds it.
+
+    Raises:
+        TransientError: EngineUnavailable.
+    """
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            client = await connection.client()
-            engine = await client.version()
-    except BaseException as error:
-        await connection.close()
-        if not isinstance(error, Exception):
-            raise
+        client = await connection.client()
+        return client, await client.version()
+    except Exception as error:
         raise TransientError(
             f"the Dagger engine does not answer: {errors.brief(str(error) or repr(error))}",
             reason="EngineUnavailable",
             remedy="look at the engine's own log",
         ) from error
-    return DaggerSession(
-        client,
-        command=command,
-        connection=connection,
-        telemetry=Telemetry(address),
-        folder=folder,
-        versions={
-            "dagger-engine": engine,
-            "dagger-cli": cli,
-            "dagger-sdk": version("dagger-io"),
-        },
-        let_go=let_go,
-    )

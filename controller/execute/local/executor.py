@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller import environment
+from controller import environment, layout
 from controller.errors import StalledError
 from controller.execute.companions import WholeLines
 from controller.execute.keeper import Keeper
@@ -32,7 +32,7 @@ class LocalExecutor:
     def __init__(
         self, *, state_dir: Path, user: str | None = None, path: str | None = None
     ) -> None:
-        self._work = state_dir / "work"
+        self._work = layout.work(state_dir)
         self._user = user_ids(user)
         self._path = path or environment.get("PATH") or STANDARD_PATH
         self.keeper = Keeper(self._path)
@@ -99,6 +99,9 @@ class LocalSession:
         self._ports = ports
         self._spare: list[Path] = []  # places of attempts that left nothing
         self._clearing: set[asyncio.Task[None]] = set()
+
+    async def resolve_image(self, image: str) -> str:
+        return image  # recorded, not used
 
     async def attempt(self, request: AttemptRequest, output: Output) -> Outcome:
         place = self._folder / f"{request.step}.{request.index}.{request.number}"

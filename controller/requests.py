@@ -1,0 +1,218 @@
+"""What people may ask of the daemon: runs, once more or at an end; looks; less cache."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from controller import ids, manifest
+from controller.clock import Clock
+from controller.errors import RefusedError, UsageError
+from controller.execute.engine import RunEngine
+from controller.loading import Loading
+from controller.model.cache import CacheEntry, Prune
+from controller.model.changes import CreateRun, FinishRun
+from controller.model.run import Phase, Run, StepRun
+from controller.model.workflow import ConcurrencyPolicy, Json
+from controller.observations import Key, Observations
+from controller.pruning import prune
+from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
+from controller.reconcile.runs import manual_run
+from controller.recorder import Recorder
+from controller.serve.ports import Readiness
+from controller.store import Store
+
+
+class Requests:
+    """Implements `serve.ports.Controller`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        observations: Observations,
+        loading: Loading,
+        engine: RunEngine,
+        clock: Clock,
+        turn: asyncio.Lock,
+        policy: Callable[[Key], ConcurrencyPolicy],
+        enqueue: Callable[[Iterable[Key]], None],
+        dispatch: Callable[[], None],
+        readiness: Callable[[], Readiness],
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._observations = observations
+        self._loading = loading
+        self._engine = engine
+        self._clock = clock
+        self._turn = turn  # a pass and a request never decide on the same run at once
+        self._policy = policy
+        self._enqueue = enqueue
+        self._dispatch = dispatch
+        self.readiness = readiness
+
+    async def run(
+        self,
+        source: str,
+        workflow: str,
+        params: Mapping[str, Json],
+        *,
+        fresh: bool = False,
+        queue: bool = False,
+        key: str | None = None,
+    ) -> Run:
+        """Create a manual run; the same `key` gives the same run.
+
+        Raises:
+            UsageError: no such workflow, or a param it doesn't take.
+            RefusedError: another run is active, and neither `queue` nor the policy lets it wait.
+        """
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        async with self._turn:
+            run = manual_run(
+                source,
+                workflow,
+                key=key or ids.nonce(),
+                now=self._clock.now(),
+                params=params,
+                fresh=fresh,
+                spec=await self._loading.body(target),
+            )
+            known = await self._store.read(lambda reader: reader.run(run.id))
+            if known is not None:
+                return known
+            self._refuse_busy(target, queue=queue)
+            run = self._pinned(run, target)
+            await self._recorder.record(CreateRun(run=run))
+        self._dispatch()
+        return run
+
+    def _refuse_busy(self, target: Key, *, queue: bool) -> None:
+        active = self._observations.active(target)
+        if active and not queue and self._policy(target) is ConcurrencyPolicy.FORBID:
+            raise RefusedError(
+                f"run {active[0].id} is active and concurrencyPolicy is Forbid",
+                where="/".join(target),
+                remedy="wait for its end, or queue this one (--queue)",
+            )
+
+    def _pinned(self, run: Run, target: Key) -> Run:
+        parsed = manifest.workflow(run.spec)
+        status = self._observations.status(target)
+        return replace(
+            run,
+            params=manifest.resolve_params(parsed, run.params, run),
+            priority=parsed.priority,
+            revision=self._loading.revision(target[0]),
+            spec_digest=status.spec_digest if status else "",
+            generation=status.generation if status else 0,
+            change=status.change if status else 0,
+        )
+
+    async def retry(self, run_id: str, *, queue: bool = False) -> Run:
+        """Set an ended run back to Pending: what succeeded stays, the rest begins anew.
+
+        Raises:
+            UsageError: there is no such run.
+            RefusedError: it did not end badly, its inputs are gone, or another run is active.
+        """
+        async with self._turn:
+            run, rows = await self._recorded(run_id)
+            change = retried(run, rows, self._clock.now())
+            await self._refuse_lost(run)
+            self._refuse_busy((run.source, run.workflow), queue=queue)
+            change = replace(change, run=replace(change.run, spec=""))
+            (applied,) = await self._recorder.record(change)
+            if not applied:
+                raise RefusedError("something else is done to it", where=f"run {run_id}")
+        self._dispatch()
+        return change.run
+
+    async def rerun(
+        self,
+        run_id: str,
+        *,
+        step: str | None = None,
+        latest: bool = False,
+        queue: bool = False,
+        key: str | None = None,
+    ) -> Run:
+        """Create a new run exactly as recorded; with `step`, of it and what is downstream only.
+
+        With `latest` it is the workflow as it is now, with the same params.
+
+        Raises:
+            UsageError: there is no such run, or no such step.
+            RefusedError: it isn't over, its inputs are gone, or another run is active.
+        """
+        async with self._turn:
+            old, rows = await self._recorded(run_id)
+            run = rerun(old, key=key or ids.nonce(), now=self._clock.now())
+            kept = reused(manifest.workflow(old.spec), rows, run, step) if step else ()
+            known = await self._store.read(lambda reader: reader.run(run.id))
+            if known is not None:
+                return known
+            if latest:
+                run = await self._as_it_is(run)
+            else:
+                await self._refuse_lost(old)
+            self._refuse_busy((run.source, run.workflow), queue=queue)
+            await self._recorder.record(CreateRun(run=run, steps=kept))
+        self._dispatch()
+        return run
+
+    async def _as_it_is(self, run: Run) -> Run:
+        """Return a rerun of the workflow as it is loaded now."""
+        target = (run.source, run.workflow)
+        if self._loading.declaration(target) is None:
+            raise UsageError(f"there is no workflow {run.source}/{run.workflow} any more")
+        body = await self._loading.body(target)
+        return self._pinned(replace(run, spec=body, inputs={}, versions={}), target)
+
+    async def _recorded(self, run_id: str) -> tuple[Run, list[StepRun]]:
+        run, rows = await self._store.read(lambda r: (r.run(run_id), r.steps(run_id)))
+        if run is None:
+            raise UsageError(f"there is no run {run_id}")
+        return run, rows
+
+    async def _refuse_lost(self, run: Run) -> None:
+        """Nothing runs again on inputs that it did not have."""
+        kept = await self._store.kept_inputs(list(run.inputs.values()))
+        gone = lost_inputs(run, lasting=self._loading.lasting(run.source), kept=kept)
+        if gone:
+            raise RefusedError(
+                f"its inputs are not kept: {', '.join(gone)}",
+                where=f"run {run.id}",
+                remedy="raise inputs.maxSize for later runs, or use rerun --latest",
+            )
+
+    async def cancel(self, run_id: str, *, now: bool = False) -> bool:
+        """Cancel a run that waits or runs; false when it is over."""
+        if self._engine.cancel(run_id, message="cancelled by a person", now=now):
+            return True
+        async with self._turn:
+            run = self._observations.run(run_id)
+            if run is None or run.instance is not None:
+                return False
+            await self._recorder.record(
+                FinishRun(
+                    run=run_id, phase=Phase.CANCELLED, reason="Cancelled", at=self._clock.now()
+                )
+            )
+        self._enqueue([(run.source, run.workflow)])
+        return True
+
+    async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
+        """Forget kept results of steps; return them."""
+        return await prune(self._store, self._recorder, wish, self._clock.now())
+
+    def reconcile(self, source: str) -> None:
+        """Have a source looked at now. Raises UsageError when there is none of that name."""
+        try:
+            self._loading.look(source)
+        except KeyError as error:
+            raise UsageError(f"there is no source {source!r}") from error
