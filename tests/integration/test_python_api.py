@@ -256,11 +256,6 @@ async def test_the_engine_dagger_runs_the_same_tasks(config, tmp_path, double, m
     (tmp_path / "memory").mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "memory"))
     double_engine, port = double
-    here = {
-        **PROCESSOR["container"],
-        "script": 'cp "..$RONDEL_INPUTS" got.json',
-    }  # no root of its own
-    config["dagger"]["agents"]["data-processor"] = {**PROCESSOR, "container": here}
     config["dagger"]["cli"] = str(Cli(tmp_path, port).path)
     engine = OrchestrationEngine(config)
     workflow = engine.create_workflow("on_dagger")
