@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any, Self
 
 from controller import config as configuration
-from controller.digest import of_value
+from controller import ids
 from controller.errors import UsageError
 from controller.manifest import build_workflow
 from controller.manifest.agents import known, pinned
-from controller.manifest.around import Around
+from controller.manifest.around import Around, input_findings
+from controller.manifest.finding import pointer
+from controller.manifests import Manifests
+from controller.model.agent import Agent
 from controller.model.run import Phase, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import Json
 from controller.oneshot import Ended, oneshot
 
 ENGINES = ("dagger", "local")
+WORKFLOWS = Path("workflows")  # the folder of manifests that nobody has to name
 
 
 class Task(str):
@@ -71,8 +75,9 @@ class WorkflowBuilder:
         self._engine = engine
         self.name = normalised(name)
         self.description = description
-        self.id = f"{self.name}-{of_value([name, description])[7:17]}"
+        self.id = f"{self.name}-{ids.nonce()[:10]}"
         self._steps: dict[Task, dict[str, Any]] = {}
+        self._inputs: list[dict[str, Json]] = []
 
     def add_task(
         self,
@@ -85,14 +90,16 @@ class WorkflowBuilder:
 
         Args:
             name: unique in the workflow; `_` is taken for `-`.
-            agent: an agent of config/dagger.yaml.
+            agent: an agent of the configuration, or of a manifest in the workflow directory.
             inputs: what the agent gets as JSON; may hold `task.output("name")`.
             depends_on: tasks or ids that end before this one starts.
 
         Raises:
-            UsageError: an unknown agent, a name that is taken, a task that isn't there.
+            UsageError: an unknown agent, inputs that don't fit it, a name that is taken, a task
+                that isn't there.
         """
-        known(agent, self._engine.settings.dagger.agents)
+        given = dict(inputs or {})
+        refuse_unfit(name, self._engine.agent(agent), given)
         task = Task(name)
         if task in self._steps:
             raise UsageError(f"there is a task {name!r} already", where=f"workflow {self.name}")
@@ -103,10 +110,14 @@ class WorkflowBuilder:
         self._steps[task] = {
             "name": str(task),
             "agent": normalised(agent),
-            "inputs": dict(inputs or {}),
+            "inputs": given,
             **({"needs": needs} if needs else {}),
         }
         return task
+
+    def add_input(self, name: str, path: str) -> None:
+        """Name a file or folder below the workflow directory, for agents that mount it."""
+        self._inputs.append({"name": normalised(name), "path": path})
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -114,24 +125,41 @@ class WorkflowBuilder:
 
     def spec(self) -> dict[str, Any]:
         """Return the manifest's spec of this workflow."""
-        return {"steps": list(self._steps.values())}
+        inputs = {"inputs": self._inputs} if self._inputs else {}
+        return {"steps": list(self._steps.values()), **inputs}
 
 
 class OrchestrationEngine:
     """Builds workflows and executes them; any number of them beside a daemon."""
 
-    def __init__(self, config: str | Path | Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        workflow_directory: str | Path | None = None,
+    ) -> None:
         """Read the configuration.
 
         Args:
             config: a file, or a mapping as the file would hold; without it the file is looked up
                 as the commands do.
+            workflow_directory: the folder whose manifests of kind Agent `add_task` knows; without
+                it `workflows`, where there is one.
 
         Raises:
-            UsageError: a fault of the configuration.
+            UsageError: a fault of the configuration, or no such folder.
         """
         self.settings = settings_of(config)
+        self._manifests = manifests_in(workflow_directory, self.settings)
         self._workflows: dict[str, WorkflowBuilder] = {}
+
+    def agent(self, name: str) -> Agent:
+        """Return the agent of that name; `_` and `-` are the same in it.
+
+        Raises:
+            UsageError: nobody defines it, or its manifest has faults.
+        """
+        return found_agent(name, self._manifests, self.settings)
 
     def create_workflow(self, name: str, description: str = "") -> WorkflowBuilder:
         """Return a new, empty workflow."""
@@ -144,7 +172,7 @@ class OrchestrationEngine:
         workflow_id: str,
         engine_type: str = "dagger",
         container_registry: str | None = None,
-        workflow_directory: str | Path = ".",
+        workflow_directory: str | Path | None = None,
         skip_cache: bool = False,
     ) -> WorkflowResult:
         """Execute a workflow to its end; see `execute`, which is its awaitable twin.
@@ -172,7 +200,7 @@ class OrchestrationEngine:
         *,
         engine_type: str = "dagger",
         container_registry: str | None = None,
-        workflow_directory: str | Path = ".",
+        workflow_directory: str | Path | None = None,
         skip_cache: bool = False,
     ) -> WorkflowResult:
         """Execute a workflow to its end and return what became of it.
@@ -181,21 +209,23 @@ class OrchestrationEngine:
             workflow_id: of `create_workflow`.
             engine_type: "dagger" or "local".
             container_registry: for image names without a registry, in this run.
-            workflow_directory: the root of inputs.
+            workflow_directory: the root of inputs and the folder whose agents are used; without
+                it the engine's own.
             skip_cache: compute everything anew.
 
         Raises:
-            UsageError: an unknown workflow or engine, or a workflow with faults.
+            UsageError: an unknown workflow, engine or folder, or a workflow with faults.
         """
         settings = self._settings(engine_type, container_registry)
         workflow = self._workflows.get(workflow_id)
         if workflow is None:
             raise UsageError(f"there is no workflow {workflow_id!r}", remedy="create_workflow(...)")
-        metadata = {"name": workflow.name, "description": workflow.description}
-        agents = Around(agents=settings.dagger.agents, closed=True)
-        _, body = build_workflow(metadata, workflow.spec(), around=agents)
-        body = pinned(body, settings.dagger)
-        async with oneshot(settings, root=Path(workflow_directory), kind="api") as here:
+        manifests = self._manifests
+        if workflow_directory is not None:
+            manifests = manifests_in(workflow_directory, settings)
+        body = body_of(workflow, manifests, settings)
+        root = manifests.root if manifests else Path.cwd()
+        async with oneshot(settings, root=root, kind="api") as here:
             return result_of(await here.execute(body, {}, fresh=skip_cache), workflow)
 
     def _settings(self, engine_type: str, registry: str | None) -> Settings:
@@ -212,6 +242,44 @@ def settings_of(config: str | Path | Mapping[str, Any] | None) -> Settings:
         return configuration.from_mapping(config)
     file = configuration.locate(Path(config) if config is not None else None, here=True)
     return configuration.load(file)
+
+
+def manifests_in(folder: str | Path | None, settings: Settings) -> Manifests | None:
+    """Return the manifests of a folder; of `workflows`, where there is one, when none is named."""
+    place = Path(folder) if folder is not None else WORKFLOWS
+    if place.is_dir():
+        return Manifests(place, settings)
+    if folder is None:
+        return None
+    raise UsageError("there is no such folder", where=f"workflow_directory {str(folder)!r}")
+
+
+def own_agents(manifests: Manifests | None) -> Mapping[str, Agent]:
+    """Return the folder's own agents; of one name they win over the configuration's."""
+    return manifests.around.agents if manifests else {}
+
+
+def found_agent(name: str, manifests: Manifests | None, settings: Settings) -> Agent:
+    if manifests and (faults := manifests.around.agent_faults(normalised(name))):
+        raise UsageError("\n".join(map(str, faults)))
+    return known(name, {**settings.dagger.agents, **own_agents(manifests)})
+
+
+def refuse_unfit(task: str, agent: Agent, inputs: Mapping[str, Json]) -> None:
+    """Raise UsageError when literal inputs don't fit the agent's schema."""
+    found = list(input_findings(agent, dict(inputs), ("inputs",)))
+    if found:
+        problem = "\n".join(f"{pointer(one.path)}: {one.problem}" for one in found)
+        raise UsageError(problem, where=f"task {task}", remedy="see the agent's inputs")
+
+
+def body_of(workflow: WorkflowBuilder, manifests: Manifests | None, settings: Settings) -> str:
+    """Return what a run of the workflow is pinned to. Raises UsageError."""
+    own = own_agents(manifests)
+    around = Around(agents={**settings.dagger.agents, **own}, closed=True)
+    metadata = {"name": workflow.name, "description": workflow.description}
+    _, body = build_workflow(metadata, workflow.spec(), around=around)
+    return pinned(body, settings.dagger, own)
 
 
 def normalised(name: str) -> str:

@@ -11,10 +11,10 @@ import typer
 
 from controller import manifest
 from controller.cli.common import ConfigOption, now
-from controller.cli.manifests import all_faults, below, manifests_of, workflow_of
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
 from controller.manifest.rendered import rendered
+from controller.manifests import all_faults, below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
 from controller.model.workflow import Schedule
@@ -155,7 +155,7 @@ def render(
 
 def schema(
     kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="Workflow, Config or Dagger.")
+        str, typer.Argument(metavar="[KIND]", help="Workflow, Agent, Defaults, Config, Dagger, ...")
     ] = "Workflow",
 ) -> None:
     """Print the JSON Schema of a kind, for editors.

@@ -25,15 +25,15 @@ from controller.cli.common import (
 )
 from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
-from controller.cli.manifests import Manifests, workflow_of
-from controller.cli.roots import root_of
 from controller.errors import UsageError
 from controller.manifest.agents import pinned, until_step
+from controller.manifests import Manifests, workflow_of
 from controller.model import view
 from controller.model.run import Phase, Run
 from controller.model.settings import Settings
 from controller.model.workflow import Json
 from controller.oneshot import Ended, Oneshot, oneshot
+from controller.roots import root_of
 
 
 def exec_(  # noqa: PLR0917 - options of one command

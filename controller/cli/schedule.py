@@ -23,8 +23,8 @@ from controller.cli.common import (
     print_yaml,
     reader,
 )
-from controller.cli.manifests import all_faults, below, manifests_of
 from controller.errors import UsageError
+from controller.manifests import all_faults, below, manifests_of
 from controller.model import view
 from controller.model.quantity import parse_duration
 from controller.model.source import Declaration

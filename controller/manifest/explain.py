@@ -79,6 +79,8 @@ def _findings(error: ValidationError) -> Iterator[Finding]:
     words = error.schema.get("errorMessage") if isinstance(error.schema, dict) else None
     if error.validator in {"anyOf", "oneOf"} and words:
         yield from _choice(error, path, words)
+    elif error.validator == "not" and words:
+        yield Finding(path, words["problem"], words["remedy"])
     elif error.validator == "additionalProperties" and _rule(error) is False:
         yield from _unknown_keys(error, path)
     elif error.validator == "required":

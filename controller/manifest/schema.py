@@ -15,7 +15,14 @@ from controller.model.workflow import Json
 
 KINDS = ("Workflow", "Agent", "Defaults")
 CONFIGURATION = ("Config", "Dagger")
-SHIPPED = (*KINDS, *CONFIGURATION)
+CLASSES = {  # what controller.model exports: each has its schema under its own name too
+    "DaggerConfig": "dagger",
+    "DaggerContainerConfig": "dagger-container",
+    "AgentFramework": "agent-framework",
+    "AgentCapability": "agent-capability",
+}
+FILES = {kind: kind.lower() for kind in (*KINDS, *CONFIGURATION)} | CLASSES
+SHIPPED = tuple(FILES)
 HINTS = frozenset({"pattern", "minLength", "maxLength"})  # for editors; the format decides
 _ONLY_SHOWN = frozenset({"description", "title", "default", "errorMessage", "$id", "$schema"})
 
@@ -27,9 +34,7 @@ def text(kind: str) -> str:
     Raises:
         KeyError: there is no such kind.
     """
-    if kind not in SHIPPED:
-        raise KeyError(kind)
-    name = f"{kind.lower()}.schema.json"
+    name = f"{FILES[kind]}.schema.json"
     package = File(__file__).resolve().parent.parent
     shipped = package / "schemas" / name  # in the wheel; in a checkout they lie beside the package
     return (shipped if shipped.is_file() else package.parent / "schemas" / name).read_text("utf-8")

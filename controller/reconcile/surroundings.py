@@ -79,6 +79,13 @@ class Surroundings:
             *(taken(found) for found in agents if len(found) > 1),
         )
 
+    def agent_faults(self, name: str) -> tuple[Fault, ...]:
+        """Return why an agent that is declared here can't be used; () when nothing is wrong."""
+        found = self._placed.get(name, [])
+        if len(found) > 1:
+            return (taken(found),)
+        return tuple(fault for _, one in found for fault in one.faults)
+
     def _defaults(self, path: str) -> Mapping[str, Any]:
         spec: dict[str, Any] = {}
         for place in places(path) if self._folders else ():

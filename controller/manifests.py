@@ -7,11 +7,11 @@ from pathlib import Path
 
 from controller import config as configuration
 from controller import manifest
-from controller.cli.roots import root_of
 from controller.errors import UsageError
 from controller.model.settings import Settings
 from controller.model.source import Fault, ParsedDocument, ParsedFile
 from controller.reconcile.surroundings import Surroundings, read_with
+from controller.roots import root_of
 
 SUFFIXES = {".yaml", ".yml"}
 AROUND = (b"Agent", b"Defaults")  # a file without these words holds no such manifest
