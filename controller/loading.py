@@ -12,6 +12,7 @@ from controller import collector, manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
+from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource
@@ -258,6 +259,7 @@ class Loading:
         )
         changed = {*place.loaded.changed, *moved}
         self._enqueue((name, workflow) for workflow in changed)
+        self._tell_in_vain(place)
         log.info(
             "source_loaded",
             source=name,
@@ -267,6 +269,15 @@ class Loading:
             faults=len(place.loaded.faults),
             seconds=round(self._clock.monotonic() - began, 3),
         )
+
+    def _tell_in_vain(self, place: Place) -> None:
+        """Nobody shall wait for what a field promises and this version doesn't do."""
+        for workflow in place.loaded.changed:
+            declaration = place.loaded.declarations.get(workflow)
+            if declaration is not None and (fields := not_acted_on(declaration)):
+                log.warning(
+                    "not_acted_on", source=place.settings.name, workflow=workflow, fields=fields
+                )
 
     async def _failed(self, place: Place, error: Exception) -> None:
         if not isinstance(error, StalledError | TransientError):

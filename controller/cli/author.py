@@ -13,6 +13,7 @@ from controller import manifest
 from controller.cli.common import ConfigOption, now
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
+from controller.manifest.later import not_acted_on
 from controller.manifest.rendered import rendered
 from controller.manifests import all_faults, below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
@@ -85,6 +86,8 @@ def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) 
                 print(f"{path}: {_count(one.ignored, 'document')} of other YAML ignored")
     if note := _unchecked(parsed):
         print(note)
+    for line in _in_vain(parsed):
+        print(line)
     for warning in _warnings(parsed):
         print(warning, file=sys.stderr)
     print(_summary(parsed, faults))
@@ -106,6 +109,15 @@ def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     counts = [_count(len(names), noun) for names, noun in ((secrets, "secret"), (alerts, "alert"))]
     told = " and ".join(count for count in counts if not count.startswith("0 "))
     return f"note: {told} for the configuration to define, not checked here" if told else ""
+
+
+def _in_vain(parsed: dict[str, ParsedFile]) -> Iterator[str]:
+    """Tell of fields that are read and not acted on: nobody shall wait for what never comes."""
+    for path, one in parsed.items():
+        for document in one.documents:
+            if document.declaration and (fields := not_acted_on(document.declaration)):
+                listed = ", ".join(fields)
+                yield f"note: {path}: this version reads and does not act on {listed}"
 
 
 def _warnings(parsed: dict[str, ParsedFile]) -> Iterator[str]:

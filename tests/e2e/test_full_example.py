@@ -133,7 +133,7 @@ def test_it_runs_on_local_and_its_second_run_is_served_from_the_cache(tmp_path, 
 @pytest.mark.dagger
 @pytest.mark.skipif(not test_dagger_live.HERE, reason="needs an engine and RONDEL_TEST_IMAGE")
 def test_it_runs_on_dagger_complete(tmp_path, rondel, versions):
-    image = test_dagger_live.IMAGE
+    image = test_dagger_live.IMAGE or ""
     commit = "3f786850e387550fdab836ed7e6dc881de23001b"
     file = placed(
         tmp_path,

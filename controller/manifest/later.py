@@ -1,0 +1,26 @@
+"""Fields that are read, checked and kept, and that this version does not act on yet: one table.
+
+A field moves out of here when the planner learns it. Until then everybody is told.
+"""
+
+from collections.abc import Callable, Mapping
+
+from controller.model.source import Declaration
+from controller.model.workflow import History, RunPolicy
+
+_FIELDS: Mapping[str, Callable[[Declaration], object]] = {
+    "schedules[].runPolicy: IfChanged": lambda one: any(
+        schedule.run_policy is RunPolicy.IF_CHANGED for schedule in one.schedules
+    ),
+    "triggers[].workflow": lambda one: one.upstreams,
+    "triggers[].webhook": lambda one: one.webhooks,
+    "concurrency.group": lambda one: one.concurrency,
+    "history": lambda one: one.history != History(),
+    "suspendAfter": lambda one: one.suspend_after,
+    "expectEvery": lambda one: one.expect_every,
+}
+
+
+def not_acted_on(declaration: Declaration) -> tuple[str, ...]:
+    """Return the fields that a workflow uses in vain for now."""
+    return tuple(name for name, used in _FIELDS.items() if used(declaration))
