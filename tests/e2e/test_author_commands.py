@@ -196,5 +196,5 @@ def test_validate_says_which_fields_are_not_acted_on_yet(tmp_path, rondel):
         "  suspendAfter: {failures: 3}\n  steps: [{name: a, script: 'true'}]\n"
     )
     told = rondel("validate", str(file))
-    assert told.returncode == 0
+    assert told.exit_code == 0
     assert "does not act on schedules[].runPolicy: IfChanged, suspendAfter\n" in told.stdout
