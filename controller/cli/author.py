@@ -14,7 +14,8 @@ from controller.cli.common import ConfigOption, now
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
 from controller.manifest.later import not_acted_on
-from controller.manifest.rendered import rendered
+from controller.manifest.origins import origins
+from controller.manifest.rendered import as_written, rendered
 from controller.manifests import all_faults, below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
@@ -153,7 +154,7 @@ def render(
     root: Root = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print a manifest as it will be used: defaults applied, implied needs written out.
+    """Print a manifest as it will be used, and above it where each added value comes from.
 
     Example: rondel render workflows/report.yaml
     """
@@ -162,7 +163,12 @@ def render(
     manifests = manifests_of(file, root, config)
     document = workflow_of(manifests, file, workflow)
     around = manifests.around.around(manifests.name(file), ())
-    print(to_yaml(rendered(file.read_bytes(), document.document, around)), end="")
+    data = file.read_bytes()
+    shown = rendered(data, document.document, around)
+    above = manifests.around.above(manifests.name(file))
+    for pointer, origin in origins(as_written(data, document.document), shown, above).items():
+        print(f"# {pointer}: {origin}")
+    print(to_yaml(shown), end="")
 
 
 def schema(

@@ -8,6 +8,12 @@ from controller.manifest.build import SECTIONS, with_defaults
 from controller.manifest.template import expressive
 
 
+def as_written(data: bytes, document: int) -> dict[str, Any]:
+    """Return one valid document of a file as its author wrote it."""
+    value: dict[str, Any] = tree.value(tree.read(data).trees[document].root)
+    return value
+
+
 def rendered(data: bytes, document: int, around: Around = PLAIN) -> dict[str, Any]:
     """Return one valid document of a file, its keys in the author's order.
 
@@ -16,7 +22,7 @@ def rendered(data: bytes, document: int, around: Around = PLAIN) -> dict[str, An
         document: which one, from 0, as ParsedDocument counts.
         around: the Defaults it stands under.
     """
-    value: dict[str, Any] = around.applied(tree.value(tree.read(data).trees[document].root))
+    value = around.applied(as_written(data, document))
     spec = value["spec"]
     full = {key: item for key, item in spec.items() if key != "defaults"}
     for section in SECTIONS:

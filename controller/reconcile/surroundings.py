@@ -61,6 +61,11 @@ class Surroundings:
             closed=self.closed and bool(names),
         )
 
+    def above(self, path: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the Defaults of a file's folder and those above, the nearest last."""
+        folders = (self._folders.get(place, ()) for place in places(path))
+        return [(file, spec_of(one)) for found in folders for file, one in found]
+
     def broken(self, path: str) -> Fault | None:
         """Return why a file's workflows can't be read anew: the Defaults above are at fault."""
         for place in places(path) if self._folders else ():
