@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 RESYNC = timedelta(minutes=10)
 HOUSEKEEPING = timedelta(minutes=15)
+STORE_SECONDS = 2.0  # for a trivial read, when somebody asks whether we are ready
 JUMP = timedelta(seconds=5)  # how soon a jump of the wall clock is noticed
 
 
@@ -265,6 +266,8 @@ class Daemon:
         doors = await asyncio.to_thread(import_module, "controller.serve.doors")
         self._metrics = doors.Metrics()
         self._metrics.take(self._observations.unfinished())
+        if self.settings.executor == "dagger":
+            self._metrics.watch_engine(lambda: self._engine.up)
         self._recorder.follow(self._metrics.follow)
         app = doors.create_app(self._requests(), self.store, self._metrics)
         server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
@@ -317,12 +320,24 @@ class Daemon:
             readiness=self.readiness,
         )
 
-    def readiness(self) -> Readiness:
-        loaded = self.ready.is_set()
-        return Readiness(
-            ok=loaded and not self._stop.is_set(),
-            checks={"loaded": loaded, "stopping": self._stop.is_set()},
-        )
+    async def readiness(self) -> Readiness:
+        stopping = self._stop.is_set()
+        needed = {
+            "loaded": self.ready.is_set(),
+            "store": await self._store_answers(),
+            "engine": self._engine.up,
+        }
+        ok = all(needed.values()) and not stopping
+        return Readiness(ok=ok, checks={**needed, "stopping": stopping})
+
+    async def _store_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self.store.read(lambda reader: reader.sources())
+        except (RondelError, TimeoutError) as error:
+            log.warning("store_not_read", error=str(error) or "it took too long")
+            return False
+        return True
 
 
 def most_runs(settings: Settings) -> int:

@@ -1,7 +1,7 @@
 """What people may ask of the daemon: runs, once more or at an end; looks; less cache."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from controller import ids, manifest
@@ -38,7 +38,7 @@ class Requests:
         policy: Callable[[Key], ConcurrencyPolicy],
         enqueue: Callable[[Iterable[Key]], None],
         dispatch: Callable[[], None],
-        readiness: Callable[[], Readiness],
+        readiness: Callable[[], Awaitable[Readiness]],
     ) -> None:
         self._store = store
         self._recorder = recorder

@@ -71,6 +71,11 @@ class RunEngine:
         self._executors = executors
         self._executions: dict[str, Execution] = {}
 
+    @property
+    def up(self) -> bool:
+        """Whether every executor could open its last session."""
+        return all(executor.up for executor in self._executors.values())
+
     async def start(self) -> None:
         """Make the executors ready."""
         for executor in self._executors.values():

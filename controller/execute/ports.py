@@ -243,6 +243,11 @@ class Executor(Protocol):
         """`dagger` or `local`."""
         ...
 
+    @property
+    def up(self) -> bool:
+        """Whether the last session that was opened could be; True where there is no engine."""
+        ...
+
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
         """Return (reason, message) when this executor can't run `workflow`, e.g. NeedsDagger."""
         ...

@@ -55,7 +55,7 @@ def health(app: FastAPI, controller: Controller, metrics: Metrics) -> None:
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        readiness = controller.readiness()
+        readiness = await controller.readiness()
         content = {"ok": readiness.ok, "checks": dict(readiness.checks)}
         return JSONResponse(content, status_code=200 if readiness.ok else 503)
 

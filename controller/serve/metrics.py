@@ -1,5 +1,6 @@
 """Prometheus metrics, fed by the changes that the store has written. Never labelled by run."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -98,6 +99,15 @@ class Metrics:
     def take(self, active: tuple[Run, ...]) -> None:
         """Know the runs that were there before."""
         self._open.update({run.id: run for run in active})
+
+    def watch_engine(self, up: Callable[[], bool]) -> None:
+        """Tell whether the engine is there; only a controller that has one asks for this."""
+        gauge = Gauge(
+            "rondel_engine_up",
+            "1: the last session that was opened on the engine could be",
+            registry=self.registry,
+        )
+        gauge.set_function(lambda: float(up()))
 
     def follow(self, change: Change) -> None:
         """Take in one applied change."""

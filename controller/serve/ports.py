@@ -63,7 +63,9 @@ class Controller(Protocol):
         """Have a source looked at now. Raises UsageError."""
         ...
 
-    def readiness(self) -> Readiness: ...
+    async def readiness(self) -> Readiness:
+        """Look whether the work can be done: `loaded`, `stopping`, `store`, `engine`."""
+        ...
 
 
 class Records(Protocol):

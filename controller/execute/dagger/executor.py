@@ -29,6 +29,7 @@ from controller.model.workflow import Step, Workflow
 FRESH = timedelta(seconds=10)  # a spare session younger than this needs no second look
 OLDEST = timedelta(hours=1)  # an engine frees nothing that a session has touched
 LOOK_SECONDS = 2.0
+AGAIN_SECONDS = 15.0  # after an opening that failed
 OPEN_SECONDS = 30.0  # for a whole opening: version, process, address, connection
 
 
@@ -52,6 +53,8 @@ class DaggerExecutor:
         self._clock = clock
         self._keeper = Keeper(environment.get("PATH") or os.defpath)
         self._cli = ""  # its version
+        self.up = False  # until a session has been opened
+        self._stopped = False
         self._spare: asyncio.Task[DaggerSession] | None = None
         self._spare_since: datetime = clock.now()
         self._open: set[DaggerSession] = set()
@@ -72,7 +75,20 @@ class DaggerExecutor:
     def _open_ahead(self) -> None:
         self._spare_since = self._clock.now()
         self._spare = asyncio.create_task(self._new_session(), name="next dagger session")
-        self._spare.add_done_callback(observed)
+        self._spare.add_done_callback(self._look_at_spare)
+
+    def _look_at_spare(self, spare: "asyncio.Task[DaggerSession]") -> None:
+        """A spare that could not be opened is no news: the run that needs one says so."""
+        if failed(spare):
+            self._open_later()
+
+    def _open_later(self) -> None:
+        """With the engine away, look again: so `up` is true soon after it is back."""
+        asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._open_unless_there)
+
+    def _open_unless_there(self) -> None:
+        if not self._stopped and (self._spare is None or failed(self._spare)):
+            self._open_ahead()
 
     async def _new_session(self) -> DaggerSession:
         """Open a session; what was begun of one that fails ends in the background.
@@ -84,9 +100,11 @@ class DaggerExecutor:
         begun = AsyncExitStack()
         try:
             session = await self._session_in_time(begun)
-        except BaseException:
+        except BaseException as error:
+            self.up = self.up and not isinstance(error, Exception)  # being cancelled says nothing
             self._in_background(begun.aclose())
             raise
+        self.up = True
         self._open.add(session)
         return session
 
@@ -131,7 +149,11 @@ class DaggerExecutor:
         """Return the session that was opened ahead, or a new one; the next is begun at once."""
         del workflow
         logins = await self._logins(run.source)
-        session = await self._take_spare() or await self._new_session()
+        try:
+            session = await self._take_spare() or await self._new_session()
+        except (TransientError, StalledError):
+            self._open_later()
+            raise
         self._open_ahead()
         session.images.default_registry = self._settings.default_registry
         session.images.logins = logins
@@ -193,6 +215,7 @@ class DaggerExecutor:
 
     async def stop(self) -> None:
         """End every session and the keeper."""
+        self._stopped = True
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.cancel()
@@ -215,10 +238,8 @@ def without_image(step: Step) -> Iterator[str]:
             yield f"service {service.name!r} of step {step.name!r}"
 
 
-def observed(task: "asyncio.Task[DaggerSession]") -> None:
-    """A spare that could not be opened is no news: the run that needs one says so."""
-    if not task.cancelled():
-        task.exception()
+def failed(opening: "asyncio.Task[DaggerSession]") -> bool:
+    return opening.done() and not opening.cancelled() and opening.exception() is not None
 
 
 class NoSecrets:

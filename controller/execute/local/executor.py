@@ -39,6 +39,7 @@ class LocalExecutor:
         self._host = Host(self.keeper, self._path, self._user)
         self._caches = Caches(state_dir, self._user)
         self._ports = Ports()
+        self.up = True  # no engine is needed
 
     def refusal(self, workflow: Workflow) -> tuple[str, str] | None:
         for step in workflow.every_step:
