@@ -10,6 +10,11 @@ def segment(state_dir: Path, run: str, step: str, index: int, number: int) -> Pa
     return state_dir / "logs" / run / f"{step}.{index}.{number}.jsonl"
 
 
+def tail(segment: Path) -> Path:
+    """Return where the newest lines of a live log are once it is over its limit."""
+    return segment.with_suffix(".tail")
+
+
 def blobs(state_dir: Path) -> Path:
     """Return the folder of all blobs."""
     return state_dir / "blobs"

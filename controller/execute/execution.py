@@ -320,6 +320,7 @@ class Execution:
                 reason=verdict.reason,
                 message=self._scrub(verdict.message),
                 outputs=outputs,
+                versions=self._sessions.versions,
                 at=now,
             ),
         )

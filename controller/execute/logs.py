@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from controller import layout
 from controller.clock import Clock
 from controller.execute.scrub import Scrubber
 
@@ -104,7 +105,7 @@ class Halves:
             self._turn()
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = opened(tail(self._path) if self._in_tail else self._path)
+            self._file = opened(layout.tail(self._path) if self._in_tail else self._path)
         os.write(self._file, data)
         self._size += len(data)
 
@@ -115,7 +116,7 @@ class Halves:
         self._file, self._size = None, 0
         if self._in_tail:
             self._dropped = older(self._path).exists() or self._dropped
-            tail(self._path).replace(older(self._path))
+            layout.tail(self._path).replace(older(self._path))
         self._in_tail = True
 
     def close(self) -> bool:
@@ -132,10 +133,6 @@ def opened(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def tail(path: Path) -> Path:
-    return path.with_suffix(".tail")
-
-
 def older(path: Path) -> Path:
     return path.with_suffix(".older")
 
@@ -150,7 +147,7 @@ def join(path: Path, *, dropped: bool) -> None:
                 "line": "... lines left out: over logs.maxSize ...",
             }
             whole.write(json.dumps(mark).encode() + b"\n")
-        for part in (older(path), tail(path)):
+        for part in (older(path), layout.tail(path)):
             if part.exists():
                 with part.open("rb") as file:
                     while chunk := file.read(1 << 20):
@@ -169,7 +166,7 @@ def time_of_last(path: Path) -> str | None:
 def mend(path: Path) -> bool:
     """Join the parts of a segment that nobody closed; return whether lines may be missing."""
     dropped = older(path).exists()
-    if dropped or tail(path).exists():
+    if dropped or layout.tail(path).exists():
         join(path, dropped=dropped)
     return dropped
 

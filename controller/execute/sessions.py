@@ -16,6 +16,7 @@ class Sessions:
     def __init__(self, executor: Executor, run: Run, workflow: Workflow) -> None:
         self._executor, self._run, self._workflow = executor, run, workflow
         self._session: Session | None = None
+        self._known: dict[str, str] = {}
         self._opening = asyncio.Lock()
 
     @property
@@ -24,7 +25,9 @@ class Sessions:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        return self._session.versions if self._session is not None else {}
+        """Versions of what the run has used so far, of sessions that were lost too."""
+        now = self._session.versions if self._session is not None else {}
+        return {**self._known, **now}
 
     async def begin(self) -> None:
         """Open the session. Raises as `Executor.open`."""
@@ -51,6 +54,7 @@ class Sessions:
     async def drop(self, lost: Session) -> None:
         """Close a session that was lost; several steps may notice."""
         if self._session is lost:
+            self._known |= lost.versions
             self._session = None
             await close(lost)
 

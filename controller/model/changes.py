@@ -163,6 +163,7 @@ class FinishRun:
     reason: str = ""
     message: str = ""
     outputs: Mapping[str, Json] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)  # as known by now; {}: as they were
     at: datetime
 
 

@@ -13,6 +13,10 @@ from controller.model.run import Attempt, Run, StepRun
 from controller.model.workflow import Json
 
 LOOK_SECONDS = 0.1
+GOES_ON = {
+    "stream": None,
+    "line": "... output goes on, over logs.maxSize: shown when the step ends",
+}
 Matrices = Mapping[tuple[str, int], Mapping[str, Json]]
 """The values of a run's combinations, by step and index."""
 
@@ -38,6 +42,8 @@ class LogFollower:
         self._run = run
         self._step = step
         self._read: dict[tuple[str, int, int], int] = {}  # bytes, of each attempt
+        self._last: dict[tuple[str, int, int], str | None] = {}  # times of their last lines
+        self._held: set[tuple[str, int, int]] = set()  # attempts whose end is shown when it comes
 
     def new_lines(
         self, attempts: list[Attempt], matrices: Matrices, served: Iterable[StepRun] = ()
@@ -76,16 +82,30 @@ class LogFollower:
         data = self._data(attempt, self._read.get(key, 0))
         whole = data.rpartition(b"\n")[0]
         if not whole:
+            yield from self._goes_on(attempt, matrix)
             return
         self._read[key] = self._read.get(key, 0) + len(whole) + 1
         for raw in whole.split(b"\n"):
-            yield view.log_view(
-                json.loads(raw),
-                run=self._run,
-                step=attempt.step,
-                attempt=attempt.number,
-                matrix=matrix,
-            )
+            yield self._view(attempt, matrix, json.loads(raw))
+
+    def _goes_on(self, attempt: Words, matrix: Json) -> Iterator[view.View]:
+        """Say once that a log over its limit goes on: its newest lines come when it is sealed."""
+        key = attempt[:3]
+        if key in self._held or not layout.tail(self._segment(attempt)).exists():
+            return
+        self._held.add(key)
+        yield self._view(attempt, matrix, {"time": self._last.get(key), **GOES_ON})
+
+    def _view(self, attempt: Words, matrix: Json, line: Mapping[str, Any]) -> view.View:
+        self._last[attempt[:3]] = line["time"]
+        return view.log_view(
+            line, run=self._run, step=attempt.step, attempt=attempt.number, matrix=matrix
+        )
+
+    def _segment(self, attempt: Words) -> Path:
+        return layout.segment(
+            self._state_dir, self._run.id, attempt.step, attempt.combination, attempt.number
+        )
 
     def _data(self, attempt: Words, start: int) -> bytes:
         """A segment is sealed by copying its bytes, so the place in it stays."""
@@ -99,9 +119,7 @@ class LogFollower:
         return b""
 
     def _places(self, attempt: Words) -> Iterator[Path]:
-        yield layout.segment(
-            self._state_dir, self._run.id, attempt.step, attempt.combination, attempt.number
-        )
+        yield self._segment(attempt)
         if attempt.log:
             yield layout.blob(layout.blobs(self._state_dir), attempt.log.removeprefix("sha256:"))
 

@@ -127,6 +127,7 @@ def _finish_run(tx: Transaction, change: c.FinishRun) -> bool:
         "reason": change.reason,
         "message": clean(change.message),
         "outputs": json_text(change.outputs),
+        "versions": json_text(change.versions) if change.versions else None,
         "finished_at": time_text(change.at),
     }
     if not tx.change(tx.say.finish_run, values):

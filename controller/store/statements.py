@@ -174,7 +174,10 @@ class Statements:
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), text(t.ACTIVE))
-            .values({name: bindparam(name) for name in _RUN_END})
+            .values(
+                {name: bindparam(name) for name in _RUN_END}
+                | {"versions": func.coalesce(given("versions"), t.run.c.versions)}
+            )
         )
 
     @cached_property

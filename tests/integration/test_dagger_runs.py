@@ -84,6 +84,7 @@ async def test_a_run_passes_outputs_artifacts_and_inputs(dagger_lab, tmp_path):
     assert story.steps["make"].outputs == {"n": 5}
     assert {("make", "hello"), ("use", "used")} <= set(dagger_lab.lines)
     assert story.run.versions["dagger-engine"] == "v0.21.7"
+    assert "@sha256:" in story.run.versions["image:tool:1"], "known once its first step had run"
 
 
 async def test_a_lost_session_is_infrastructure_and_the_step_is_tried_again(dagger_lab, double):
