@@ -1,6 +1,6 @@
 """A matrix -> its combinations, by GitHub Actions' rules for include and exclude."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any, TypeAlias
@@ -36,7 +36,7 @@ def combinations(matrix: Matrix, scope: Mapping[str, Any]) -> tuple[Mapping[str,
     kept = [one for one in _product(axes) if not any(_fits(entry, one) for entry in excluded)]
     found = _included(kept, [render(entry, scope) for entry in matrix.include])
     _bounded(len(found), axes)
-    return _with_every_name(found)
+    return _with_every_name(axes, found)
 
 
 def _axes(matrix: Matrix, scope: Mapping[str, Any]) -> dict[str, list[Json]]:
@@ -95,6 +95,8 @@ def _included(
     return extended + added
 
 
-def _with_every_name(found: Sequence[Combination]) -> tuple[Combination, ...]:
-    names = dict.fromkeys(name for one in found for name in one)
+def _with_every_name(
+    axes: Iterable[str], found: Sequence[Combination]
+) -> tuple[Combination, ...]:
+    names = dict.fromkeys((*axes, *(name for one in found for name in one)))
     return tuple({name: one.get(name) for name in names} for one in found)

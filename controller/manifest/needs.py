@@ -58,7 +58,7 @@ def _unknown_needs(spec: dict[str, Any], section: str) -> Iterator[Finding]:
 
 
 def _hint(spec: dict[str, Any], need: str, known: set[str]) -> str:
-    elsewhere = {step.get("name") for _, _, step in raw.steps(spec)}
+    elsewhere = {name for section in SECTIONS for _, name, _ in raw.named(spec, section)}
     return f"leave it out: {_AFTER}" if need in elsewhere else nearest(need, known)
 
 

@@ -95,7 +95,7 @@ class World:
         found: Types = {}
         for _, name, param in raw.named(self.spec, "params"):
             type_ = param.get("type", "string")
-            found["params", written(name)] = type_ if type_ in _PARAM_TYPES else "dyn"
+            found["params", written(name)] = _known_type(type_)
         return found
 
     def _steps(self, section: str) -> Types:
@@ -137,7 +137,11 @@ _PARAM_TYPES = frozenset({"string", "integer", "number", "boolean", "list", "obj
 def _output_type(output: Any) -> str:
     type_ = output.get("type", "string") if isinstance(output, dict) else "dyn"
     nullable = isinstance(output, dict) and "default" in output and output["default"] is None
-    return type_ if type_ in _PARAM_TYPES and not nullable else "dyn"
+    return "dyn" if nullable else _known_type(type_)
+
+
+def _known_type(type_: Any) -> str:
+    return type_ if isinstance(type_, str) and type_ in _PARAM_TYPES else "dyn"
 
 
 def check(
@@ -282,7 +286,7 @@ def _wanted(where: Path, world: World) -> str | None:
     match where:
         case ("spec", "params", int(index), "default"):
             type_ = world.spec["params"][index].get("type", "string")
-            return type_ if type_ in {"string", "integer", "number", "boolean"} else None
+            return type_ if type_ in ("string", "integer", "number", "boolean") else None
         case ("spec", _, int(), "matrix", str()):
             return "list"
     return None

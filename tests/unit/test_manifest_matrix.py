@@ -149,6 +149,7 @@ def test_axes_give_the_product_less_the_excluded_and_include_only_adds(matrix):
 def test_every_combination_has_every_name_and_the_order_is_stable(matrix):
     found = combinations(matrix, {})
     assert len({frozenset(one) for one in found}) <= 1
+    assert all(set(matrix.axes) <= set(one) for one in found)
     turned = Matrix(
         axes=dict(reversed(matrix.axes.items())), include=matrix.include, exclude=matrix.exclude
     )
