@@ -95,8 +95,6 @@ def _included(
     return extended + added
 
 
-def _with_every_name(
-    axes: Iterable[str], found: Sequence[Combination]
-) -> tuple[Combination, ...]:
+def _with_every_name(axes: Iterable[str], found: Sequence[Combination]) -> tuple[Combination, ...]:
     names = dict.fromkeys((*axes, *(name for one in found for name in one)))
     return tuple({name: one.get(name) for name in names} for one in found)
