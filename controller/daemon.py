@@ -131,7 +131,8 @@ class Daemon:
         statuses, active = await self.store.read(
             lambda reader: (reader.workflows(retired=True), reader.active())
         )
-        return Observations(statuses, [one for one in active if one.source != "exec"])
+        ours = [one for one in active if one.source != "exec" and one.parent is None]
+        return Observations(statuses, ours)
 
     def _new_dispatcher(self) -> Dispatcher:
         return Dispatcher(

@@ -12,6 +12,12 @@ from controller import collector, manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
+from controller.manifest.calls import (
+    calls_in,
+    refuse_circle,
+    refuse_other_source,
+    with_calls,
+)
 from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
@@ -202,12 +208,25 @@ class Loading:
             place.digests[key[1]] = digests(place.index, declaration.inputs)
         return place.digests[key[1]]
 
-    async def body(self, key: Key) -> str:
+    async def body(self, key: Key, chain: tuple[str, ...] = ()) -> str:
         """Return the manifest that a run of this workflow is pinned to, as canonical JSON.
 
+        Those that it calls are pinned with it; `chain` are the names that led here.
+
         Raises:
-            StalledError: ManifestGone, when it is neither in the store nor in its source.
+            StalledError: ManifestGone, when it is neither in the store nor in its source;
+                CallUnknown, CallsTooDeep.
         """
+        chain = (*chain, key[1])
+        refuse_circle(chain)
+        body = await self._own_body(key)
+        called = {}
+        for name in calls_in(body):
+            refuse_other_source(name, key[1])
+            called[name] = await self.body((key[0], name), chain)
+        return with_calls(body, called) if called else body
+
+    async def _own_body(self, key: Key) -> str:
         declaration = self.declaration(key)
         place = self._places.get(key[0])
         if declaration is None or place is None:

@@ -8,7 +8,14 @@ from pathlib import Path
 from controller import config as configuration
 from controller import manifest
 from controller.errors import UsageError
-from controller.model.settings import Settings
+from controller.manifest.agents import pinned
+from controller.manifest.calls import (
+    calls_in,
+    refuse_circle,
+    refuse_other_source,
+    with_calls,
+)
+from controller.model.settings import DaggerSettings, Settings
 from controller.model.source import Fault, ParsedDocument, ParsedFile
 from controller.reconcile.surroundings import Surroundings, read_with
 from controller.roots import root_of
@@ -38,6 +45,34 @@ class Manifests:
                 if (data := bytes_of(path)) and any(word in data for word in AROUND)
             }
         )
+
+    def body(self, document: ParsedDocument, chain: tuple[str, ...] = ()) -> str:
+        """Return what a run of a workflow is pinned to, with those that it calls.
+
+        Raises:
+            StalledError: a call that can't be made.
+            UsageError: there is no such workflow below the root, or it has faults.
+        """
+        chain = (*chain, document.name)
+        refuse_circle(chain)
+        settings = self._settings.dagger if self._settings else DaggerSettings()
+        body = pinned(document.body or "", settings, self.around.agents)
+        called = {}
+        for name in calls_in(body):
+            refuse_other_source(name, document.name)
+            called[name] = self.body(self.workflow(name), chain)
+        return with_calls(body, called) if called else body
+
+    def workflow(self, name: str) -> ParsedDocument:
+        """Return the valid workflow of that name below the root. Raises UsageError."""
+        parsed = (self.parsed(path) for path in below(self.root) if name.encode() in bytes_of(path))
+        found = [one for file in parsed for one in file.documents if one.name == name]
+        valid = [one for one in found if one.declaration is not None]
+        if len(valid) == 1:
+            return valid[0]
+        told = "\n".join(str(fault) for one in found for fault in one.faults)
+        problem = told or f"there {'is no' if not valid else 'are several'} workflow {name!r} here"
+        raise UsageError(problem, where="" if told else str(self.root))
 
     def name(self, path: Path) -> str:
         """Return a file's path relative to the root; its mere name when it lies elsewhere."""

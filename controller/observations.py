@@ -23,6 +23,11 @@ Key: TypeAlias = tuple[str, str]
 """(source, workflow)"""
 
 
+def is_planned(run: Run) -> bool:
+    """A run that is a step of another is no answer to a trigger: the planner never sees it."""
+    return not run.phase.terminal and run.parent is None
+
+
 class Observations:
     """What has happened to every workflow, so that a pass over one asks the store nothing.
 
@@ -65,7 +70,7 @@ class Observations:
                 self._put(status)
             case AnswerSchedule() | ForgetSchedule():
                 self._answer(change)
-            case CreateRun(run=run) | RetryRun(run=run) if not run.phase.terminal:
+            case CreateRun(run=run) | RetryRun(run=run) if is_planned(run):
                 self._add(run)
             case ClaimRun(run=run_id, instance=instance):
                 self._update(run_id, instance=instance)

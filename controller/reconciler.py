@@ -9,7 +9,7 @@ import structlog
 
 from controller import manifest
 from controller.clock import Clock
-from controller.errors import RondelError
+from controller.errors import RondelError, StalledError
 from controller.loading import Loading
 from controller.model.changes import Change, CreateRun, FinishRun
 from controller.model.run import Phase, Run
@@ -141,7 +141,10 @@ class Reconciler:
         ]
 
     async def _pinned(self, key: Key, run: Run) -> Run:
-        body = await self._loading.body(key)
+        try:
+            body = await self._loading.body(key)
+        except StalledError as error:  # it fails this run, and no other of the pass
+            return replace(run, phase=Phase.ERROR, reason=error.reason, message=str(error))
         try:
             params = manifest.resolve_params(manifest.workflow(body), run.params, run)
         except RondelError as error:

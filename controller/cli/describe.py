@@ -160,6 +160,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         ("Trigger", str(run.trigger) + (f" {run.schedule}" if run.schedule else "")),
         *((("Slot", view.time(run.scheduled_time) or "-"),) if run.scheduled_time else ()),
         *((("Rerun of", run.rerun_of),) if run.rerun_of else ()),
+        *((("Step of", run.parent),) if run.parent else ()),
         ("Revision", run.revision or "-"),
         ("Params", params or "-"),
         ("Executor", run.executor or "-"),

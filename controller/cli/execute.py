@@ -26,7 +26,7 @@ from controller.cli.common import (
 from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
 from controller.errors import UsageError
-from controller.manifest.agents import pinned, until_step
+from controller.manifest.agents import until_step
 from controller.manifests import Manifests, workflow_of
 from controller.model import view
 from controller.model.run import Phase, Run
@@ -64,7 +64,7 @@ def exec_(  # noqa: PLR0917 - options of one command
     place = root_of(file, root, settings)
     manifests = Manifests(place, settings)
     document = workflow_of(manifests, file, workflow)
-    body = pinned(document.body or "", settings.dagger, manifests.around.agents)
+    body = manifests.body(document)
     body = until_step(body, until) if until else body
     given = read_params(body, params)
     told = Told(machine=output in {Format.JSON, Format.YAML})

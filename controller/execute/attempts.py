@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from controller import ids
 from controller.clock import Clock
@@ -20,7 +20,7 @@ from controller.execute.run_ledger import RunLedger, Sealing
 from controller.model.changes import Change, FinishAttempt, PutStep, StartAttempt
 from controller.model.run import Attempt, Phase, StepRun
 from controller.model.settings import InfrastructureRetry
-from controller.model.workflow import Backoff, CacheMode, Json, Step
+from controller.model.workflow import Backoff, CacheMode, Json, Step, WorkflowCall
 from controller.reconcile.retry import Ending, again, delay
 
 
@@ -57,6 +57,12 @@ class Interruption:
             self.phase, self.reason = phase, reason
 
 
+Call: TypeAlias = Callable[
+    [WorkflowCall, Attempt], Awaitable[tuple[str, rules.Verdict, Mapping[str, Json]]]
+]
+"""Runs a workflow to its end; returns the run's id, its verdict and its outputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
     """What attempts need of the run they belong to."""
@@ -73,6 +79,7 @@ class Shop:
     seal: Callable[[LogSegment, Attempt], Sealing | None]
     scrub: Callable[[str], str]  # an error may quote what a step said
     cached: Cached | None = None  # None: no step of this run takes part
+    call: Call | None = None  # runs another workflow as a step
 
 
 class StepAttempts:
@@ -97,6 +104,7 @@ class StepAttempts:
         self._began: datetime | None = None
         self._task: asyncio.Task[Any] | None = None  # set while it may be cancelled
         self.name, self.index = row.name, row.index
+        self.calls = step.uses is not None
 
     def interrupt(self) -> None:
         """End what is going on, if it may be ended: a record or a blob being written may not.
@@ -184,6 +192,8 @@ class StepAttempts:
     async def _attempt_logged(self, attempt: Attempt, segment: LogSegment) -> Ended:
         evaluate = self._shop.materials.evaluate
         step = self._asked.step if self._asked else evaluate(self._step, self._row.matrix)
+        if step.uses is not None:
+            return await self._called(step, step.uses, attempt, segment)
         request = await self._shop.materials.request(step, attempt)
         if request.collect:
             request.staging.mkdir(parents=True)
@@ -202,6 +212,26 @@ class StepAttempts:
             segment.note(f"{outcome.reason}: {outcome.error}")
             return await self._not_completed(session, outcome)
         return await self._completed(step, outcome)
+
+    async def _called(
+        self, step: Step, wanted: WorkflowCall, attempt: Attempt, segment: LogSegment
+    ) -> Ended:
+        """Run another workflow; what it has come to is what the step has come to."""
+        assert self._shop.call is not None  # noqa: S101 - every run has it
+        try:
+            with self.interruptible():
+                async with asyncio.timeout(seconds(step.timeout)) as limit:
+                    run, verdict, outputs = await self._shop.call(wanted, attempt)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            segment.note(f"timed out after {step.timeout}")
+            return Ended(Phase.FAILED, "Timeout", f"timed out after {step.timeout}")
+        segment.note(f"{wanted.workflow} ran as {run}: {verdict.phase}")
+        if verdict.phase in {Phase.SUCCEEDED, Phase.SKIPPED}:
+            return Ended(verdict.phase, verdict.reason, verdict.message, outputs=outputs)
+        words = f"run {run}: {verdict.reason or verdict.phase}: {verdict.message}".rstrip(": ")
+        return Ended(verdict.phase, f"Called{verdict.phase}", words)
 
     async def _not_completed(self, session: Session, outcome: Outcome) -> Ended:
         transient = outcome.verdict is Verdict.TRANSIENT or self._shop.is_transient(outcome.error)
@@ -263,7 +293,7 @@ class StepAttempts:
 
     def _wait(self, attempt: Attempt, ended: Ended) -> timedelta | None:
         """Return how long to wait for another attempt; None when there is none."""
-        if ended.phase is Phase.SUCCEEDED:
+        if ended.phase in {Phase.SUCCEEDED, Phase.SKIPPED}:
             return None
         budget = self._shop.infrastructure
         if ended.transient and self._infrastructure < budget.limit:

@@ -17,7 +17,7 @@ from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
 from controller.model.cache import Scope
-from controller.model.changes import Change, FinishAttempt, FinishRun, PutStep
+from controller.model.changes import Change, ClaimRun, CreateRun, FinishAttempt, FinishRun, PutStep
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Workflow
@@ -94,7 +94,39 @@ class RunEngine:
         Returns:
             The run's phase; Pending when it was put back (SourceChanged).
         """
-        execution = Execution(self._house, run, workflow, self._executor(run), rows)
+        return await self._to_end(self._execution(run, workflow, rows))
+
+    def _execution(self, run: Run, workflow: Workflow, rows: Iterable[StepRun] = ()) -> Execution:
+        executor = self._executor(run)
+        return Execution(self._house, run, workflow, executor, rows=rows, call=self._call)
+
+    async def _call(self, run: Run, workflow: Workflow) -> Execution:
+        """Run a workflow that is a step, outside every queue; ended early, its hooks still run."""
+        at, instance = self._house.clock.now(), run.instance or ""
+        await self._house.ledger.record(
+            CreateRun(run=replace(run, instance=None)),
+            ClaimRun(run=run.id, instance=instance, at=at),
+        )
+        execution = self._execution(run, workflow)
+        task = asyncio.create_task(self._to_end(execution), name=f"run {run.id}")
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await self._end_called(run.id, task)
+            raise
+        return execution
+
+    async def _end_called(self, run_id: str, task: asyncio.Task[Phase]) -> None:
+        now = False
+        while not task.done():
+            self.cancel(run_id, message="its caller was ended", now=now)
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                now = True  # a second word: no more grace
+
+    async def _to_end(self, execution: Execution) -> Phase:
+        run = execution.run
         self._executions[run.id] = execution
         try:
             return await execution.execute()
@@ -163,7 +195,7 @@ class RunEngine:
         ]
         await ledger.settled()
         await ledger.record(*changes)
-        execution = Execution(self._house, run, workflow, self._executor(run))
+        execution = self._execution(run, workflow)
         self._executions[run.id] = execution
         message = "the controller that ran it is gone"
         try:

@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller import layout
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import RondelError, StalledError, TransientError, UsageError
 from controller.execute import rules
 from controller.execute.attempts import Shop
 from controller.execute.cached import cached_of
@@ -29,13 +29,16 @@ from controller.execute.scrub import Scrubber
 from controller.execute.sections import hook_for, hooks_of
 from controller.execute.sessions import Sessions
 from controller.execute.walk import Walk
+from controller.manifest import build
 from controller.manifest.evaluate import condition
 from controller.manifest.expression import render
+from controller.manifest.params import resolve_params
 from controller.model.changes import FinishRun, PutStep, RequeueRun, StartRun
 from controller.model.run import Attempt, Phase, Run, StepRun
-from controller.model.workflow import Step, Workflow
+from controller.model.workflow import Json, Step, Workflow, WorkflowCall
 from controller.reconcile.rerun import is_again
 from controller.reconcile.retry import delay
+from controller.reconcile.runs import called_run
 
 HEARD_SECONDS = 0.02  # until a cancelled attempt has begun to end its processes
 
@@ -49,8 +52,13 @@ class Execution:
         run: Run,
         workflow: Workflow,
         executor: Executor,
+        *,
         rows: Iterable[StepRun] = (),
+        call: "Callable[[Run, Workflow], Awaitable[Execution]] | None" = None,
     ) -> None:
+        self._call_engine = call
+        self.verdict = Verdict(Phase.PENDING)  # once it has ended, what it came to
+        self.outputs: Mapping[str, Json] = {}
         self._house = house
         self.run = run
         self._workflow = workflow
@@ -280,10 +288,28 @@ class Execution:
             seal=self._seal,
             scrub=self._scrub,
             cached=self._cached,
+            call=self._call,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:
         return [(self._steps[row.name], row) for row in self._rows if row.phase.terminal]
+
+    async def _call(
+        self, wanted: WorkflowCall, attempt: Attempt
+    ) -> tuple[str, Verdict, Mapping[str, Json]]:
+        """Run another workflow as a step, as a run of its own."""
+        if self._call_engine is None or not wanted.body:
+            problem = f"the workflow {wanted.workflow!r} was not pinned with its caller"
+            raise StalledError(problem, where=attempt.step, reason="CallUnknown")
+        workflow = build.workflow(wanted.body)
+        run = called_run(self.run, workflow.name, attempt, self._house.clock.now())
+        run = replace(run, spec=wanted.body, instance=self.run.instance)
+        try:
+            run = replace(run, params=resolve_params(workflow, wanted.params, run))
+        except UsageError as error:
+            raise StalledError(str(error), where=attempt.step, reason="InvalidParams") from error
+        ended = await self._call_engine(run, workflow)
+        return run.id, ended.verdict, ended.outputs
 
     # Logs.
 
@@ -310,6 +336,7 @@ class Execution:
             await self._keeping
         await self._ledger.settled()
         verdict, outputs = self._with_outputs(verdict)
+        self.verdict, self.outputs = verdict, outputs
         now = self._house.clock.now()
         never = [row for row in self._rows if not row.phase.terminal]  # nothing runs any more
         await self._ledger.record(

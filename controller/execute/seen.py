@@ -34,11 +34,19 @@ def seen(step: Step, rows: Sequence[StepRun]) -> dict[str, Any]:
     return {
         "phase": str(min((row.phase for row in rows), key=WORST_FIRST.index)),
         "exitCode": [row.exit_code for row in each],
-        "outputs": {one.name: [row.outputs.get(one.name) for row in each] for one in step.outputs},
+        "outputs": {name: [row.outputs.get(name) for row in each] for name in outputs(step, each)},
         "artifacts": {
             one.name: [row.artifacts.get(one.name) for row in each] for one in step.artifacts
         },
     }
+
+
+def outputs(step: Step, rows: Sequence[StepRun]) -> list[str]:
+    """Return the names of a step's outputs; those of a called workflow stand in another manifest."""
+    own = [one.name for one in step.outputs]
+    return (
+        own if step.uses is None else list(dict.fromkeys(name for r in rows for name in r.outputs))
+    )
 
 
 def combined(rows: Sequence[StepRun]) -> list[StepRun]:

@@ -108,14 +108,15 @@ class Walk:
     async def _launch(self) -> None:
         """Start what is ready; write what has ended in the same transaction."""
         launches = await self._due()
-        now = {one: one.start() for one in launches if self._slots.take()}
+        # A workflow that is a step holds no slot: its own steps want one each.
+        now = {one: one.start() for one in launches if one.calls or self._slots.take()}
         self._changes += now.values()
         if launches or (self._changes and self._running):  # else the run's next word takes them
             await self._record()
         for one in launches:
             task = asyncio.create_task(one.run(now[one]) if one in now else self._when_free(one))
             self._running[task] = one
-            if one in now:
+            if one in now and not one.calls:
                 task.add_done_callback(lambda _: self._slots.release())
 
     async def _due(self) -> list[StepAttempts]:

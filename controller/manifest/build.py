@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from controller import digest
 from controller.manifest.formats import SETTINGS_OF_A_MATRIX
 from controller.manifest.graph import all_needs, texts
 from controller.manifest.starts import duration, maybe_duration, starting
@@ -51,6 +53,8 @@ def workflow(body: str) -> Workflow:
     metadata, spec = value["metadata"], value["spec"]
     expressions = OPENING in body
     sections = [_section(spec, name, expressions=expressions) for name in SECTIONS]
+    if called := value.get("calls"):
+        sections = [tuple(_with_body(one, called) for one in section) for section in sections]
     return Workflow(
         name=metadata["name"],
         description=metadata.get("description", ""),
@@ -157,6 +161,13 @@ def step(raw: Raw, needs: tuple[str, ...], *, expressive: bool = True) -> Step:
         cache=cache(raw.get("cache", {})),
         expressive=expressive,
     )
+
+
+def _with_body(one: Step, called: Raw) -> Step:
+    """A pinned body has those of the workflows it calls beside its spec."""
+    if one.uses is None or one.uses.workflow not in called:
+        return one
+    return replace(one, uses=replace(one.uses, body=digest.canonical(called[one.uses.workflow])))
 
 
 def _if_given(read: Callable[[Raw], Made], raw: Raw, key: str) -> Made | None:

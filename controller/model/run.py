@@ -74,6 +74,7 @@ class Run:
     priority: int = 0
     fresh: bool = False
     rerun_of: str | None = None
+    parent: str | None = None  # the run whose step this one is
     executor: str | None = None
     instance: str | None = None  # who runs it
     spec: str = ""  # canonical JSON {"metadata", "spec"}: pinned; "" in listings

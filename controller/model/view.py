@@ -114,6 +114,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "priority": run.priority,
         "fresh": run.fresh,
         "rerunOf": run.rerun_of,
+        "parent": run.parent,
         "executor": run.executor,
         "inputs": dict(run.inputs),
         "versions": dict(run.versions),

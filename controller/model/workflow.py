@@ -267,6 +267,7 @@ class WorkflowCall:
 
     workflow: str
     params: Mapping[str, Json] = field(default_factory=dict)
+    body: str = ""  # canonical JSON of the called one, once its caller is pinned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

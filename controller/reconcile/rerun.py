@@ -97,6 +97,10 @@ def rerun(run: Run, *, key: str, now: datetime) -> Run:
 
 
 def refuse_foreground(run: Run) -> None:
+    if run.parent is not None:
+        raise RefusedError(
+            "it is a step of another run", where=f"run {run.id}", remedy=f"do it to {run.parent}"
+        )
     if run.source == FOREGROUND:
         raise RefusedError(
             "it was run by `rondel exec`, or by a program",

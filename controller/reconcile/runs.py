@@ -6,7 +6,7 @@ from datetime import datetime
 from heapq import heapify, heappop
 
 from controller import digest
-from controller.model.run import Phase, Run, Trigger
+from controller.model.run import Attempt, Phase, Run, Trigger
 from controller.model.workflow import CacheMode, ConcurrencyPolicy, Json, OnInterrupt, Workflow
 
 ID_DIGITS = 10
@@ -43,8 +43,32 @@ def manual_run(
     )
 
 
+def called_run(parent: Run, workflow: str, attempt: Attempt, now: datetime) -> Run:
+    """Return the run that is one attempt of a step of `parent`, without its spec and params.
+
+    Trigger, time and revision are the caller's: to what it does, it is the same occasion.
+    """
+    identity = f"call:{parent.id}:{attempt.step}.{attempt.index}.{attempt.number}"
+    return Run(
+        id=run_id(parent.source, workflow, identity),
+        source=parent.source,
+        workflow=workflow,
+        trigger=parent.trigger,
+        identity=identity,
+        parent=parent.id,
+        revision=parent.revision,
+        scheduled_time=parent.logical_time,
+        time_zone=parent.time_zone,
+        priority=parent.priority,
+        fresh=parent.fresh,
+        created_at=now,
+    )
+
+
 def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | None:
     """Return the one new run that answers an interrupted run's trigger; None when none shall."""
+    if lost.parent is not None:
+        return None  # its caller is what a trigger started
     if lost.rerun_of is not None or on_interrupt(workflow) is not OnInterrupt.RERUN:
         return None
     identity = f"interrupted:{lost.id}"

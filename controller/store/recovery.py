@@ -37,7 +37,7 @@ def take_over(tx: Transaction, gone: Collection[str], at: datetime) -> list[Cand
             run = rows.read_run(row, row[-2] or "")
             # A retried run has attempts of old: it was begun when it is Running.
             begun = bool(row[-1]) and run.phase is Phase.RUNNING
-            if begun or run.source == FOREGROUND:
+            if begun or run.source == FOREGROUND or run.parent is not None:
                 left.append(_adopt(tx, run, at))
             else:
                 apply(tx, _requeue(run, at))

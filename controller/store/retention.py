@@ -48,7 +48,8 @@ def drop_runs(keep: Keep, now: datetime) -> Callable[[Transaction], int]:
     }
 
     def call(tx: Transaction) -> int:
-        surplus = [{"run": run} for (run,) in tx.rows(_surplus(), limits)]
+        found = [*tx.rows(_surplus(), limits), *tx.rows(_orphans(), {"at_once": _AT_ONCE})]
+        surplus = [{"run": run} for (run,) in found]
         for query in _drop_run():
             tx.change_many(query, surplus)
         return len(surplus)
@@ -114,7 +115,7 @@ def _surplus() -> Query:
     place = func.row_number().over(partition_by=(r.source, r.workflow, kind), order_by=newest_first)
     ended = (
         select(r.id, kind.label("kind"), place.label("place"), r.created_at, r.finished_at)
-        .where(text(t.ENDED))
+        .where(text(t.ENDED), r.parent.is_(None))  # those that are steps go with their callers
         .subquery()
     )
     e = ended.c
@@ -132,6 +133,17 @@ def _surplus() -> Query:
 
 def _beyond(kind: ColumnElement[str], place: ColumnElement[int], name: str) -> ColumnElement[bool]:
     return (kind == name) & (place > bindparam(name, type_=Integer))
+
+
+@cache
+def _orphans() -> Query:
+    """Runs that are steps of a run that is gone."""
+    caller = t.run.alias("caller")
+    r = t.run.c
+    gone = ~exists().where(caller.c.id == r.parent)
+    ended = text("run.phase NOT IN ('Pending', 'Running')")
+    called = select(r.id).where(r.parent.is_not(None), gone, ended)
+    return compiled(called.limit(bindparam("at_once", type_=Integer)))
 
 
 @cache

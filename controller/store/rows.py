@@ -96,6 +96,7 @@ def run_values(run: Run, spec: str) -> Values:
         "created_at": time_text(run.created_at),
         "started_at": maybe_text(run.started_at),
         "finished_at": maybe_text(run.finished_at),
+        "parent": run.parent,
     }
 
 
@@ -131,6 +132,7 @@ def read_run(row: Row, spec: str = "") -> Run:
         created_at=read_time(row[26]),
         started_at=maybe_time(row[27]),
         finished_at=maybe_time(row[28]),
+        parent=row[29],
     )
 
 

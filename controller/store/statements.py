@@ -183,7 +183,8 @@ class Statements:
     @cached_property
     def note_finished(self) -> Query:
         """The last_* fields of the run's workflow; a time that isn't given stays."""
-        key = select(t.run.c.source, t.run.c.workflow).where(_is_given(t.run.c.id)).subquery()
+        own = and_(_is_given(t.run.c.id), t.run.c.parent.is_(None))  # no step of another run
+        key = select(t.run.c.source, t.run.c.workflow).where(own).subquery()
         w = t.workflow.c
         return self._query(
             update(t.workflow)

@@ -46,6 +46,8 @@ def _id(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
 
+IS_CALLED = "parent IS NOT NULL"
+
 run = Table(
     "run",
     metadata,
@@ -78,7 +80,9 @@ run = Table(
     _id("created_at"),
     _time("started_at"),
     _time("finished_at"),
+    _text("parent", None),  # the run whose step this one is
     UniqueConstraint("source", "workflow", "identity", name="run_identity"),
+    Index("run_by_parent", "parent", sqlite_where=text(IS_CALLED)),
     Index("run_by_workflow", "source", "workflow", "created_at"),
     Index("run_by_time", "created_at"),
     Index("run_active", "phase", sqlite_where=text(ACTIVE)),

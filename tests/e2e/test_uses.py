@@ -1,0 +1,143 @@
+"""`uses`: another workflow of the source as a step, as a run of its own."""
+
+import json
+
+import pytest
+
+from controller.model.run import Phase, Trigger
+from tests.e2e.controller_process import ControllerProcess
+
+HEAD = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: %s}\nspec:\n"
+INNER = HEAD % "inner" + (
+    "  params: [{name: n, type: integer}, {name: say, default: hello}]\n"
+    "  steps:\n"
+    "    - name: work\n"
+    "      env: {N: '${{ params.n }}', SAY: '${{ params.say }}'}\n"
+    "      script: 'echo \"$SAY $N\"; [ $N != 13 ]; echo $((N + 1)) > out'\n"
+    "      outputs: {out: {path: out, type: integer}}\n"
+    "  outputs: {next: '${{ steps.work.outputs.out }}'}\n"
+    "  finally: [{name: tidy, script: 'echo tidied'}]\n"
+)
+OUTER = HEAD % "outer" + (
+    "  params: [{name: n, type: integer, default: 4}]\n"
+    "  steps:\n"
+    "    - {name: call, uses: {workflow: inner, params: {n: '${{ params.n }}'}}}\n"
+    "    - {name: after, env: {GOT: '${{ steps.call.outputs.next }}'}, script: 'echo got $GOT'}\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "inner.yaml").write_text(INNER)
+    (tmp_path / "w" / "outer.yaml").write_text(OUTER)
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def controller(tmp_path, folder):
+    made = ControllerProcess(tmp_path, "--source", str(folder))
+    yield made
+    if made.process is not None:
+        made.stop()
+
+
+def shown(rondel, run):
+    return json.loads(rondel("get", "run", run, "-o", "json").stdout)
+
+
+def test_its_outputs_are_the_steps_and_it_is_a_run_of_its_own(controller, folder, rondel):
+    controller.start()
+    assert rondel("run", "outer", "--wait").returncode == 0
+    (outer,) = controller.runs(workflow="outer")
+    (inner,) = controller.runs(workflow="inner")
+    assert (inner.parent, inner.trigger, inner.phase) == (
+        outer.id,
+        Trigger.MANUAL,
+        Phase.SUCCEEDED,
+    )
+    assert dict(inner.params) == {"n": 4, "say": "hello"}
+    assert shown(rondel, inner.id)["parent"] == outer.id
+    assert {one["name"]: one["outputs"] for one in shown(rondel, outer.id)["steps"]}["call"] == {
+        "next": 5
+    }
+    assert "after | got 5" in rondel("logs", outer.id).stdout
+    assert "work | hello 4" in rondel("logs", inner.id).stdout
+    status = json.loads(rondel("get", "workflow", "inner", "-o", "json").stdout)
+    assert status["health"] == "Unknown", "a run that is a step says nothing of the workflow"
+    refused = rondel("rerun", inner.id)
+    assert refused.returncode == 1
+    assert f"do it to {outer.id}" in refused.stderr
+
+
+def test_a_called_workflow_that_fails_fails_its_step(controller, folder, rondel):
+    controller.start()
+    assert rondel("run", "outer", "-p", "n=13", "--wait").returncode == 1
+    (outer,) = controller.runs(workflow="outer")
+    (inner,) = controller.runs(workflow="inner")
+    steps = {one["name"]: one for one in shown(rondel, outer.id)["steps"]}
+    assert (outer.phase, steps["call"]["reason"]) == (Phase.FAILED, "CalledFailed")
+    assert inner.id in steps["call"]["error"]
+    assert steps["after"]["phase"] == "Skipped"
+    assert "tidy | tidied" in rondel("logs", inner.id).stdout
+
+
+def test_exec_runs_what_it_calls_with_one_step_at_once(folder, rondel):
+    (folder / ".git").mkdir()
+    (folder / "outer.yaml").write_text(
+        OUTER.replace("{name: call, uses", "{name: call, matrix: {i: [1, 2]}, uses").replace(
+            "${{ params.n }}", "${{ matrix.i }}"
+        )
+    )
+    (folder / "c.yaml").write_text("maxParallel: {runs: 1, steps: 1}\n")
+    words = ("--executor", "local", "--config", str(folder / "c.yaml"))
+    told = rondel("exec", str(folder / "outer.yaml"), *words)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "after | got [2, 3]" in told.stdout
+
+
+def test_cancelled_it_ends_with_its_finally(controller, folder, rondel):
+    (folder / "inner.yaml").write_text(INNER.replace('echo "$SAY $N";', "sleep 30;"))
+    controller.start()
+    assert rondel("run", "outer").returncode == 0
+    controller.until(
+        lambda: [one for one in controller.runs(workflow="inner") if one.phase is Phase.RUNNING],
+        "it runs",
+    )
+    (outer,) = controller.runs(workflow="outer")
+    assert rondel("cancel", outer.id).returncode == 0
+    controller.until(
+        lambda: controller.look(lambda r: r.run(outer.id)).phase is Phase.CANCELLED, "it ends"
+    )
+    (inner,) = controller.runs(workflow="inner")
+    assert inner.phase is Phase.CANCELLED
+    assert "tidy | tidied" in rondel("logs", inner.id).stdout
+
+
+def test_a_lost_controller_leaves_neither_caller_nor_called_running(controller, folder, rondel):
+    (folder / "inner.yaml").write_text(INNER.replace('echo "$SAY $N";', "sleep 30;"))
+    controller.start()
+    rondel("run", "outer")
+    controller.until(
+        lambda: [one for one in controller.runs(workflow="inner") if one.phase is Phase.RUNNING],
+        "it runs",
+    )
+    controller.kill()
+    controller.start()
+    controller.until(
+        lambda: {one.phase for one in controller.runs()} == {Phase.INTERRUPTED}, "both are settled"
+    )
+    assert len(controller.runs()) == 2
+
+
+def test_circles_and_unknown_names_end_the_run_and_nothing_else(controller, folder, rondel):
+    call = "  steps: [{name: a, uses: {workflow: %s}}]\n"
+    (folder / "ping.yaml").write_text(HEAD % "ping" + call % "pong")
+    (folder / "pong.yaml").write_text(HEAD % "pong" + call % "ping")
+    (folder / "lost.yaml").write_text(HEAD % "lost" + call % "nobody")
+    controller.start()
+    for name, words in (("ping", "ping -> pong -> ping"), ("lost", "nobody")):
+        told = rondel("run", name)
+        assert told.returncode == 1
+        assert words in told.stderr
+    assert rondel("run", "outer", "--wait").returncode == 0
