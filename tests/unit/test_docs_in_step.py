@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_the_shown_configuration_holds_the_defaults(monkeypatch, tmp_path):
     shown = config.load(ROOT / "config" / "rondel.yaml")
     plain = config.load(None)
     assert shown.store_url == f"sqlite:///{tmp_path}/rondel.db"
+    assert set(shown.dagger.agents) == {"data-fetcher", "data-processor"}
+    shown = replace(shown, dagger=replace(shown.dagger, agents={}))
     for name in plain.__slots__:
         if name not in {"file", "store_url"}:
             assert getattr(shown, name) == getattr(plain, name), name
