@@ -70,7 +70,10 @@ def test_the_shown_configuration_holds_the_defaults(monkeypatch, tmp_path):
             assert getattr(shown, name) == getattr(plain, name), name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+GUIDES = [f"docs/how-to/{path.name}" for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", *GUIDES])
 def test_manifests_in_the_docs_are_valid(page):
     blocks = re.findall(r"```yaml\n(.*?)```", read(page), re.DOTALL)
     assert blocks
