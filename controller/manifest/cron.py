@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from cronsim import CronSim, CronSimError
-
 MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -180,6 +178,8 @@ def _seconds_of(part: str) -> range:
 
 
 def _refuse_impossible(fields: str, text: str) -> None:
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - only where there is a schedule
+
     try:
         next(CronSim(fields, _LEAP_DAY))
     except (CronSimError, StopIteration, RuntimeError):

@@ -3,12 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from controller import digest
 from controller.model.source import Entry
 from controller.model.workflow import Input
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 AFTER_SLASH = "0"  # the character after "/": a folder's paths sort before folder + this
 
@@ -52,7 +54,9 @@ class Index:
 
 
 @lru_cache(maxsize=1024)
-def patterns(lines: tuple[str, ...]) -> GitIgnoreSpec:
+def patterns(lines: tuple[str, ...]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where inputs are filtered
+
     return GitIgnoreSpec.from_lines(lines)
 
 

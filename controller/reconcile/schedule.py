@@ -13,15 +13,16 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
-from typing import NamedTuple
-
-from cronsim import CronSim
+from typing import TYPE_CHECKING, NamedTuple
 
 from controller.manifest import cron
 from controller.model.source import Declaration
 from controller.model.workflow import CatchUp, Schedule
 from controller.reconcile.retry import fraction
 from controller.reconcile.zone import SECOND, first_change, first_instant, offset_at, wall_at
+
+if TYPE_CHECKING:
+    from cronsim import CronSim
 
 
 class Due(NamedTuple):
@@ -40,7 +41,7 @@ ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a day of the plain calendar has
 class Text(NamedTuple):
     """Cron text, read once for every schedule that is written alike."""
 
-    calendar: CronSim  # copied, never moved
+    calendar: "CronSim"  # copied, never moved
     seconds: tuple[int, ...]
     real_time: bool  # the minute or hour field begins with `*`
 
@@ -50,6 +51,8 @@ def read(text: str) -> Text:
     parsed = cron.parse(text)
     minute, hour, *_ = parsed.fields.split()
     real_time = minute.startswith("*") or hour.startswith("*")
+    from cronsim import CronSim  # noqa: PLC0415 - only where there is a schedule
+
     return Text(CronSim(parsed.fields, ANY_DAY), parsed.seconds, real_time)
 
 
@@ -102,7 +105,7 @@ def matches(text: Text, wall: datetime) -> Iterator[datetime]:
                 yield match
 
 
-def from_wall(calendar: CronSim, wall: datetime) -> Iterator[datetime]:
+def from_wall(calendar: "CronSim", wall: datetime) -> Iterator[datetime]:
     walk = copy(calendar)
     walk.dt = wall.replace(microsecond=0)
     yield from walk

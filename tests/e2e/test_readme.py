@@ -1,18 +1,11 @@
 """The README's and the quickstart's commands, as a reader types them."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-from tests.conftest import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 40.0
@@ -23,50 +16,6 @@ def console(page: str, heading: str) -> list[str]:
     section = (ROOT / page).read_text("utf-8").split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
     blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
-@pytest.fixture
-def shell(tmp_path):
-    """A shell whose PATH has `rondel` and whose Git knows who commits."""
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    rondel = bin_ / "rondel"
-    rondel.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m controller.cli.main "$@"\n')
-    rondel.chmod(0o755)
-    env = environment(
-        PATH=f"{bin_}:{os.environ['PATH']}",
-        PYTHONPATH=str(ROOT),
-        **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "You"),
-        **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "you@example.com"),
-    )
-    started = []
-
-    def call(line: str, folder: Path, *, background: bool = False):
-        if background:
-            process = subprocess.Popen(
-                ["sh", "-c", f"exec {line}"],
-                cwd=folder,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            started.append(process)
-            return process
-        return subprocess.run(
-            ["sh", "-c", line],
-            cwd=folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    yield call
-    for process in started:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        assert process.returncode == 0
 
 
 def until(holds, what):
@@ -133,7 +82,7 @@ def test_the_quickstart(shell, tmp_path):
 
 
 def test_the_python_api_as_its_page_shows_it(tmp_path, monkeypatch):
-    page = (ROOT / "docs" / "reference" / "python.md").read_text("utf-8")
+    page = (ROOT / "docs" / "reference" / "python-api.md").read_text("utf-8")
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     fetcher = {
         "container": {"image": "x", "script": "echo '[1, 2]' > rows.json"},

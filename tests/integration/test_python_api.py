@@ -5,6 +5,7 @@ import json
 import pytest
 
 from controller.errors import UsageError
+from controller.manifest import schema
 from controller.orchestrator import OrchestrationEngine, Task
 from tests.dagger_double.cli import Cli
 from tests.dagger_double.engine import Engine
@@ -267,3 +268,9 @@ async def test_the_engine_dagger_runs_the_same_tasks(config, tmp_path, double, m
     assert result.succeeded, result
     assert result.tasks["process"].outputs == {"got": {"rows": [1, 2, 3]}}
     assert any("registry.test" in request for request in double_engine.requests)
+
+
+def test_schema_prints_every_kind_and_exported_class(rondel):
+    for kind in schema.SHIPPED:
+        done = rondel("schema", kind)
+        assert (done.returncode, done.stdout) == (0, schema.text(kind)), done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,17 @@ def test_the_shown_configuration_holds_the_defaults(monkeypatch, tmp_path):
     shown = config.load(ROOT / "config" / "rondel.yaml")
     plain = config.load(None)
     assert shown.store_url == f"sqlite:///{tmp_path}/rondel.db"
+    assert set(shown.dagger.agents) == {"data-fetcher", "data-processor"}
+    shown = replace(shown, dagger=replace(shown.dagger, agents={}))
     for name in plain.__slots__:
         if name not in {"file", "store_url"}:
             assert getattr(shown, name) == getattr(plain, name), name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+GUIDES = [f"docs/how-to/{path.name}" for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", *GUIDES])
 def test_manifests_in_the_docs_are_valid(page):
     blocks = re.findall(r"```yaml\n(.*?)```", read(page), re.DOTALL)
     assert blocks
