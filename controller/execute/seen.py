@@ -42,11 +42,10 @@ def seen(step: Step, rows: Sequence[StepRun]) -> dict[str, Any]:
 
 
 def outputs(step: Step, rows: Sequence[StepRun]) -> list[str]:
-    """Return the names of a step's outputs; those of a called workflow stand in another manifest."""
-    own = [one.name for one in step.outputs]
-    return (
-        own if step.uses is None else list(dict.fromkeys(name for r in rows for name in r.outputs))
-    )
+    """Return the names of a step's outputs; those of a called workflow stand elsewhere."""
+    if step.uses is None:
+        return [one.name for one in step.outputs]
+    return list(dict.fromkeys(name for row in rows for name in row.outputs))
 
 
 def combined(rows: Sequence[StepRun]) -> list[StepRun]:
