@@ -100,6 +100,16 @@ class Halves:
         self._dropped = False
 
     def write(self, data: bytes) -> None:
+        """Append whole lines; a flood is taken in pieces, so that no part outgrows its limit."""
+        while len(data) > self._quarter:
+            cut = data.rfind(b"\n", 0, self._quarter) + 1 or data.find(b"\n") + 1
+            if cut in {0, len(data)}:
+                break  # one line
+            self._write(data[:cut])
+            data = data[cut:]
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         limit = self._quarter if self._in_tail else self._half
         if self._file is not None and self._size + len(data) > limit:
             self._turn()
