@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -238,6 +239,7 @@ class Daemon:
     async def _settle_lost(self, lost: Run, steps: list[StepRun], attempts: list[Attempt]) -> None:
         """A run that can't be settled now stays Running, and is tried again at the next start."""
         workflow = manifest.workflow(lost.spec)
+        lost = replace(lost, instance=self.store.instance)  # what its hooks call is ours as well
         try:
             await self._engine.recover(lost, workflow, steps, attempts)
             rerun = interrupted_rerun(lost, workflow, self.clock.now())

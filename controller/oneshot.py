@@ -73,9 +73,11 @@ class Oneshot:
             RESERVED_SOURCE, workflow.name, key=ids.nonce(), now=now, fresh=fresh, spec=body
         )
         run = replace(run, params=manifest.resolve_params(workflow, params, run))
+        instance = self._store.instance
         await self._store.record(
-            CreateRun(run=run), ClaimRun(run=run.id, instance=self._store.instance, at=now)
+            CreateRun(run=run), ClaimRun(run=run.id, instance=instance, at=now)
         )
+        run = replace(run, instance=instance)  # the workflows that it calls are claimed for it too
         if begun is not None:
             begun(run)
         await self._engine.execute(run, workflow)

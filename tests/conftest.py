@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Lab:
             CreateRun(run=run),
             ClaimRun(run=run.id, instance=self.store.instance, at=self.clock.now()),
         )
-        return run
+        return replace(run, instance=self.store.instance)
 
     async def run(self, spec: dict[str, Any], **fields: Any) -> "Story":
         run = await self.make(spec, **fields)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class Lab:
             CreateRun(run=run), ClaimRun(run=run.id, instance=self.store.instance, at=now)
         )
         assert all(applied)
-        return run
+        return replace(run, instance=self.store.instance)
 
     async def execute(self, wanted: Workflow, **words: Any) -> "Story":
         run = await self.claimed(**words)

@@ -102,7 +102,8 @@ class RunEngine:
 
     async def _call(self, run: Run, workflow: Workflow) -> Execution:
         """Run a workflow that is a step, outside every queue; ended early, its hooks still run."""
-        at, instance = self._house.clock.now(), run.instance or ""
+        at, instance = self._house.clock.now(), run.instance
+        assert instance is not None  # noqa: S101 - a run that calls is claimed, and so is this one
         await self._house.ledger.record(
             CreateRun(run=replace(run, instance=None)),
             ClaimRun(run=run.id, instance=instance, at=at),
@@ -161,6 +162,9 @@ class RunEngine:
         execution = self._executions.get(run_id)
         if execution is None:
             return False
+        if now:  # what it calls would hear of it as of a cancel with grace, and begin to tidy up
+            for one in [one.run for one in self._executions.values() if one.run.parent == run_id]:
+                self.cancel(one.id, reason=reason, message="its caller was ended", now=True)
         execution.cancel(Verdict(Phase.CANCELLED, reason, message), now=now)
         return True
 

@@ -94,6 +94,16 @@ def test_exec_runs_what_it_calls_with_one_step_at_once(folder, rondel):
     told = rondel("exec", str(folder / "outer.yaml"), *words)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "after | got [2, 3]" in told.stdout
+    runs = json.loads(rondel("get", "runs", "-o", "json").stdout)
+    listed = runs["items"] if isinstance(runs, dict) else runs
+    called = [one["id"] for one in listed if one["workflow"] == "inner"]
+    assert len(called) == 2
+    for run in called:
+        assert "work | hello" in rondel("logs", run).stdout
+        assert (shown(rondel, run)["executor"], shown(rondel, run)["steps"][0]["attempts"]) == (
+            "local",
+            1,
+        )
 
 
 def test_cancelled_it_ends_with_its_finally(controller, folder, rondel):
