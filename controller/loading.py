@@ -12,12 +12,7 @@ from controller import collector, manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
-from controller.manifest.calls import (
-    calls_in,
-    refuse_circle,
-    refuse_other_source,
-    with_calls,
-)
+from controller.manifest.calls import called_first, with_calls
 from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
@@ -208,23 +203,31 @@ class Loading:
             place.digests[key[1]] = digests(place.index, declaration.inputs)
         return place.digests[key[1]]
 
-    async def body(self, key: Key, chain: tuple[str, ...] = ()) -> str:
+    async def body(self, key: Key) -> str:
         """Return the manifest that a run of this workflow is pinned to, as canonical JSON.
 
-        Those that it calls are pinned with it; `chain` are the names that led here.
+        Those that it calls are pinned with it.
 
         Raises:
             StalledError: ManifestGone, when it is neither in the store nor in its source;
-                CallUnknown, CallsTooDeep.
+                CallUnknown, CallsTooDeep, CallsTooLarge.
         """
-        chain = (*chain, key[1])
-        refuse_circle(chain)
-        body = await self._own_body(key)
-        called = {}
-        for name in calls_in(body):
-            refuse_other_source(name, key[1])
-            called[name] = await self.body((key[0], name), chain)
-        return with_calls(body, called) if called else body
+        source, wanted = key
+        bodies: dict[str, str] = {}
+        for name in called_first(wanted, lambda one: self._calls(source, one, wanted)):
+            bodies[name] = with_calls(await self._own_body((source, name)), bodies)
+        return bodies[wanted]
+
+    def _calls(self, source: str, name: str, wanted: str) -> tuple[str, ...]:
+        declaration = self.declaration((source, name))
+        if declaration is None and name != wanted:
+            raise StalledError(
+                f"calls {name!r}, which is not loaded",
+                where=f"{source}/{wanted}",
+                reason="CallUnknown",
+                remedy="commit its manifest, or mend it",
+            )
+        return declaration.calls if declaration else ()
 
     async def _own_body(self, key: Key) -> str:
         declaration = self.declaration(key)

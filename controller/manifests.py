@@ -1,7 +1,8 @@
 """Manifest files of this machine, read as a source would: with what stands around them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,12 +10,8 @@ from controller import config as configuration
 from controller import manifest
 from controller.errors import UsageError
 from controller.manifest.agents import pinned
-from controller.manifest.calls import (
-    calls_in,
-    refuse_circle,
-    refuse_other_source,
-    with_calls,
-)
+from controller.manifest.around import PLAIN, Around
+from controller.manifest.calls import Interface, called_first, interface, with_calls
 from controller.model.settings import DaggerSettings, Settings
 from controller.model.source import Fault, ParsedDocument, ParsedFile
 from controller.reconcile.surroundings import Surroundings, read_with
@@ -30,6 +27,7 @@ class Manifests:
     def __init__(self, root: Path, settings: Settings | None = None) -> None:
         self.root = root.absolute()
         self._settings = settings
+        self._read: dict[str, list[ParsedDocument]] = {}  # called workflows, by name
 
     @cached_property
     def around(self) -> Surroundings:
@@ -46,33 +44,70 @@ class Manifests:
             }
         )
 
-    def body(self, document: ParsedDocument, chain: tuple[str, ...] = ()) -> str:
+    def body(self, document: ParsedDocument) -> str:
         """Return what a run of a workflow is pinned to, with those that it calls.
 
         Raises:
             StalledError: a call that can't be made.
             UsageError: there is no such workflow below the root, or it has faults.
         """
-        chain = (*chain, document.name)
-        refuse_circle(chain)
+        known = {document.name: document}
+
+        def calls(name: str) -> tuple[str, ...]:
+            found = known.setdefault(name, known.get(name) or self.workflow(name))
+            return found.declaration.calls if found.declaration else ()
+
         settings = self._settings.dagger if self._settings else DaggerSettings()
-        body = pinned(document.body or "", settings, self.around.agents)
-        called = {}
-        for name in calls_in(body):
-            refuse_other_source(name, document.name)
-            called[name] = self.body(self.workflow(name), chain)
-        return with_calls(body, called) if called else body
+        bodies: dict[str, str] = {}
+        for name in called_first(document.name, calls):
+            own = pinned(known[name].body or "", settings, self.around.agents)
+            bodies[name] = with_calls(own, bodies)
+        return bodies[document.name]
 
     def workflow(self, name: str) -> ParsedDocument:
         """Return the valid workflow of that name below the root. Raises UsageError."""
-        parsed = (self.parsed(path) for path in below(self.root) if name.encode() in bytes_of(path))
-        found = [one for file in parsed for one in file.documents if one.name == name]
+        parsed = (self.parsed(path) for path in self._with(name))
+        found = [one for file in parsed for one in file.documents if is_workflow(one, name)]
         valid = [one for one in found if one.declaration is not None]
         if len(valid) == 1:
             return valid[0]
         told = "\n".join(str(fault) for one in found for fault in one.faults)
         problem = told or f"there {'is no' if not valid else 'are several'} workflow {name!r} here"
         raise UsageError(problem, where="" if told else str(self.root))
+
+    def wrong_calls(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
+        """Return what is wrong between the workflows of these files and those that they call."""
+        known = {one.name: one for file in files.values() for one in file.documents if one.name}
+        own, pending = dict(known), [name for one in known.values() for name in calls_of(one)]
+        while pending:
+            name = pending.pop()
+            if name not in known and (found := self._plain(name)):
+                known[name] = found[0]
+                pending += calls_of(found[0])
+        faults = manifest.wrong_calls(known.values())
+        return tuple(fault for name, fault in faults.items() if name in own)
+
+    def _called(self, data: bytes) -> Mapping[str, Interface]:
+        """Return the interfaces of the workflows that a file calls, of those that are valid."""
+        found = {name: self._plain(name) for name in manifest.calls_written(data)}
+        return {
+            name: interface(those[0].body)
+            for name, those in found.items()
+            if len(those) == 1 and those[0].body
+        }
+
+    def _plain(self, name: str) -> list[ParsedDocument]:
+        """Return the workflows of that name below the root, as they stand in their files."""
+        if name not in self._read:
+            files = [manifest.parse_file(shown(path), bytes_of(path)) for path in self._with(name)]
+            self._read[name] = [
+                one for file in files for one in file.documents if is_workflow(one, name)
+            ]
+        return self._read[name]
+
+    def _with(self, name: str) -> Iterator[Path]:
+        """Yield the files below the root that hold this text."""
+        return (path for path in below(self.root) if name.encode() in bytes_of(path))
 
     def name(self, path: Path) -> str:
         """Return a file's path relative to the root; its mere name when it lies elsewhere."""
@@ -89,13 +124,13 @@ class Manifests:
         except OSError as error:
             fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
             return ParsedFile(blob="", faults=(fault,))
-        plain = manifest.parse_file(str(path), data)
-        return read_with(
-            self.name(path),
-            plain,
-            self.around,
-            lambda _, around: manifest.parse_file(str(path), data, around=around),
-        )
+        called = self._called(data)
+
+        def parse(_: str, around: Around) -> ParsedFile:
+            return manifest.parse_file(str(path), data, around=replace(around, called=called))
+
+        name = self.name(path)
+        return read_with(name, parse(name, PLAIN), self.around, parse)
 
 
 def manifests_of(file: Path, root: Path | None, config: Path | None) -> Manifests:
@@ -135,6 +170,14 @@ def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedD
 
 def all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
     return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
+
+
+def is_workflow(document: ParsedDocument, name: str) -> bool:
+    return document.kind == "Workflow" and document.name == name
+
+
+def calls_of(document: ParsedDocument) -> tuple[str, ...]:
+    return document.declaration.calls if document.declaration else ()
 
 
 def below(folder: Path) -> Iterator[Path]:

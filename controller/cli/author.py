@@ -54,11 +54,14 @@ def validate(
     Example: rondel validate workflows/
     """
     parsed: dict[str, ParsedFile] = {}
+    between: dict[Fault, None] = {}  # each once, also where paths overlap
     for path in paths:
         manifests = manifests_of(path, root, config)
-        parsed |= {str(file): manifests.parsed(file) for file in _files([path])}
+        found = {str(file): manifests.parsed(file) for file in _files([path])}
+        parsed |= found
+        between |= dict.fromkeys(manifests.wrong_calls(found))
     faults = [fault for one in parsed.values() for fault in all_faults(one)]
-    faults += manifest.duplicates(parsed)
+    faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:
         print(json.dumps([fault_view(one) for one in faults], indent=2, ensure_ascii=False))
     else:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from structlog.contextvars import bound_contextvars
+
 from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError
@@ -109,7 +111,8 @@ class RunEngine:
             ClaimRun(run=run.id, instance=instance, at=at),
         )
         execution = self._execution(run, workflow)
-        task = asyncio.create_task(self._to_end(execution), name=f"run {run.id}")
+        with bound_contextvars(source=run.source, workflow=run.workflow):  # of its log lines
+            task = asyncio.create_task(self._to_end(execution), name=f"run {run.id}")
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -1,13 +1,13 @@
 """bytes -> model, or every fault at once. Pure: no files but the schemas, no clock."""
 
 from controller.manifest import cron, expression, graph
-from controller.manifest.between import between
+from controller.manifest.between import between, wrong_calls
 from controller.manifest.build import workflow
 from controller.manifest.duplicates import duplicates
 from controller.manifest.evaluate import condition, evaluated
 from controller.manifest.index import decode, encode
 from controller.manifest.params import read_param, resolve_params
-from controller.manifest.parse import parse_file
+from controller.manifest.parse import calls_written, parse_file
 from controller.manifest.program import build_workflow
 from controller.manifest.version import READER_VERSION
 
@@ -15,6 +15,7 @@ __all__ = [
     "READER_VERSION",
     "between",
     "build_workflow",
+    "calls_written",
     "condition",
     "cron",
     "decode",
@@ -27,4 +28,5 @@ __all__ = [
     "read_param",
     "resolve_params",
     "workflow",
+    "wrong_calls",
 ]

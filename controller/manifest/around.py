@@ -8,6 +8,7 @@ from controller import digest
 from controller.manifest import raw
 from controller.manifest.agents import known_as, outputs
 from controller.manifest.build import SECTIONS, merged
+from controller.manifest.calls import Interface
 from controller.manifest.finding import Finding
 from controller.manifest.names import nearest
 from controller.manifest.template import OPENING
@@ -21,20 +22,25 @@ class Around:
     """What one file's workflows are read with.
 
     `defaults` are the specs of kind Defaults of its folder and those above, the nearest on top.
-    Without `closed` nobody knows which agents there are: one that isn't here is not judged.
+    Without `closed` nobody knows which agents there are: one that isn't here is not judged, and
+    neither is the call of a workflow that isn't among `called`.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     agents: Mapping[str, Agent] = field(default_factory=dict)
     closed: bool = False
+    called: Mapping[str, Interface] = field(default_factory=dict)  # of other workflows, by name
 
     @property
     def mark(self) -> str:
         """Return what tells texts read with this from others; "" when it changes nothing."""
-        if not self.defaults and not self.agents and not self.closed:
+        if not self.defaults and not self.agents and not self.closed and not self.called:
             return ""
         agents = sorted((name, repr(agent)) for name, agent in self.agents.items())
-        return digest.of_value([dict(self.defaults), agents, self.closed])[7:23]
+        told: list[Any] = [dict(self.defaults), agents, self.closed]
+        if self.called:
+            told.append(sorted((name, repr(one)) for name, one in self.called.items()))
+        return digest.of_value(told)[7:23]
 
     def applied(self, document: Document) -> Document:
         """Return a Workflow with the Defaults below what it says itself; maps merge."""

@@ -8,6 +8,8 @@ from controller.manifest.names import nearest
 from controller.model.source import Declaration, Fault, ParsedDocument
 
 WORKFLOW = "Workflow"
+Names = Callable[[Declaration], tuple[str, ...]]
+"""The workflows that a declaration names."""
 
 
 class Declared(NamedTuple):
@@ -40,11 +42,41 @@ def between(
     }
     found = [
         *_groups(declared.values(), groups),
-        *_unknown(declared.values(), known),
-        *_circles(declared, calls_of, "workflows use each other"),
+        *_unknown(declared.values(), known, "/spec/triggers", upstreams_of),
+        *_wrong_calls(declared, known),
         *_circles(declared, upstreams_of, "workflows start each other"),
     ]
     return tuple(sorted(found, key=lambda fault: (fault.file, fault.line)))
+
+
+def wrong_calls(
+    documents: Iterable[ParsedDocument], known: Collection[str] = ()
+) -> Mapping[str, Fault]:
+    """Return what is wrong between workflows and those that they call, by the caller's name.
+
+    Args:
+        documents: of every file of the source, or of all that can be reached by calls.
+        known: names that are there besides, though nothing can be read of them.
+    """
+    workflows = [one for one in documents if one.kind == WORKFLOW]
+    calling = {
+        one.name: Declared(one.line, one.declaration)
+        for one in workflows
+        if one.declaration and one.declaration.calls
+    }
+    if not calling:
+        return {}
+    names = {one.name for one in workflows} | set(known)
+    places = {(one.what.file, one.line): name for name, one in calling.items()}
+    found: dict[str, Fault] = {}
+    for fault in _wrong_calls(calling, names):
+        found.setdefault(places[fault.file, fault.line], fault)
+    return found
+
+
+def _wrong_calls(declared: Mapping[str, Declared], known: set[str]) -> Iterator[Fault]:
+    yield from _unknown(declared.values(), known, "/spec/steps", calls_of)
+    yield from _circles(declared, calls_of, "workflows use each other")
 
 
 def calls_of(declaration: Declaration) -> tuple[str, ...]:
@@ -99,11 +131,11 @@ def _wrong_limit(
     return _fault(one, at, problem, "write the same limit, or leave out all but one")
 
 
-def _unknown(declared: Iterable[Declared], known: set[str]) -> Iterator[Fault]:
+def _unknown(
+    declared: Iterable[Declared], known: set[str], pointer: str, names: Names
+) -> Iterator[Fault]:
     for one in declared:
-        wanted = [("/spec/steps", name) for name in calls_of(one.what)]
-        wanted += [("/spec/triggers", name) for name in upstreams_of(one.what)]
-        for pointer, name in wanted:
+        for name in names(one.what):
             if "/" not in name and name not in known:
                 remedy = nearest(name, known - {one.what.name}, none="commit its manifest")
                 yield _fault(one, pointer, f"there is no workflow {name!r} in this source", remedy)
@@ -111,7 +143,7 @@ def _unknown(declared: Iterable[Declared], known: set[str]) -> Iterator[Fault]:
 
 def _circles(
     declared: Mapping[str, Declared],
-    before: Callable[[Declaration], tuple[str, ...]],
+    before: Names,
     problem: str,
 ) -> Iterator[Fault]:
     """One fault for each workflow of a circle; taken out, the rest is looked at again."""

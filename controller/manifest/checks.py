@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from controller.manifest import names, needs, raw, scopes, values, works
+from controller.manifest import calls, names, needs, raw, scopes, values, works
 from controller.manifest.around import PLAIN, Around
 from controller.manifest.finding import Finding
 from controller.manifest.template import expressive
@@ -34,5 +34,8 @@ def check(
     yield from needs.check(spec, steps, texts, open_steps)
     yield from values.check(spec, steps, name)
     yield from works.check(spec, steps, name)
+    if around.called:
+        yield from calls.check(steps, around.called)
     if texts:
-        yield from scopes.check(spec, steps, texts, open_steps)
+        outputs = {called: one.outputs for called, one in around.called.items()}
+        yield from scopes.check(spec, steps, texts, open_steps, outputs)

@@ -63,6 +63,15 @@ def _unreadable(path: str, data: bytes) -> Fault | None:
     return None
 
 
+def calls_written(data: bytes) -> tuple[str, ...]:
+    """Return the workflows that a file's steps run, sorted, also where the file has faults."""
+    if b"uses" not in data or _unreadable("", data):
+        return ()
+    values_ = (tree.value(one.root) for one in tree.read(data).trees)
+    specs = (raw.mapping(value, "spec") for value in values_ if is_manifest(value))
+    return tuple(sorted({name for spec in specs for name in values.names_used(spec)["calls"]}))
+
+
 def is_manifest(value: Json) -> bool:
     """Tell whether a document is one of ours: its apiVersion begins with `rondel/`."""
     version = value.get("apiVersion") if isinstance(value, dict) else None

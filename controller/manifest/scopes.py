@@ -18,6 +18,8 @@ from controller.manifest.template import (
 )
 
 Types = dict[Name, str]
+Outputs = Mapping[str, tuple[str, ...]]
+NOTHING_CALLED: Outputs = {}
 _RUN: Types = {
     **{("run", name): "string" for name in ("id", "trigger", "source", "revision", "date")},
     ("run", "scheduledTime"): "timestamp",
@@ -43,8 +45,9 @@ _PARTS = {
 class World:
     """The names that expressions of one document can use, by place; made when first asked for."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], called: Outputs) -> None:
         self.spec = spec
+        self._called = called
         self._made: dict[str, Types] = {}
         self.fine: set[tuple[int, str]] = set()  # (id of the types, expression)
         self._of_matrices: dict[tuple[str, int], Types] = {}
@@ -109,6 +112,8 @@ class World:
                 found[(*start, "outputs", written(key))] = "list" if many else _output_type(output)
             for _, key, _ in raw.named(step, "artifacts"):
                 found[(*start, "artifacts", written(key))] = "list" if many else "string"
+            for key in self._called.get(called_by(step), ()):
+                found[(*start, "outputs", written(key))] = "list" if many else "dyn"
         return found
 
     def real_names(self, root: str, where: Path) -> list[str]:
@@ -149,6 +154,7 @@ def check(
     steps: raw.Steps,
     texts: Iterable[tuple[Path, str]],
     open_steps: frozenset[str] = frozenset(),
+    called: Outputs = NOTHING_CALLED,
 ) -> Iterator[Finding]:
     """Yield what is wrong with the expressions of a spec.
 
@@ -157,9 +163,10 @@ def check(
         steps: its steps, hooks and finally steps.
         texts: its strings that hold expressions, with their paths.
         open_steps: steps that may have outputs nobody here knows of.
+        called: the outputs of workflows that are known, by name; those of others are not judged.
     """
-    world = World(spec)
-    hidden = {**_called(steps), **dict.fromkeys(map(written, open_steps), _ANY_RESULT)}
+    world = World(spec, called)
+    hidden = {**_hidden(steps, called), **dict.fromkeys(map(written, open_steps), _ANY_RESULT)}
     for path, text in texts:
         types = world.at(path)
         where = ("spec", *path)
@@ -175,12 +182,18 @@ def check(
             yield Finding(where, "expressions are not read here", _elsewhere(path))
 
 
-def _called(steps: raw.Steps) -> dict[str, tuple[str, ...]]:
-    """Return the steps that are other workflows: their outputs stand in another manifest."""
+def called_by(step: dict[str, Any]) -> str:
+    """Return the name of the workflow that a raw step runs, "" when it runs none."""
+    name = raw.mapping(step, "uses").get("workflow")
+    return name if isinstance(name, str) else ""
+
+
+def _hidden(steps: raw.Steps, called: Outputs) -> dict[str, tuple[str, ...]]:
+    """Return the steps whose outputs stand in another manifest that isn't known here."""
     return {
         written(step["name"]): ("outputs",)
         for _, _, step in steps
-        if "uses" in step and isinstance(step.get("name"), str)
+        if "uses" in step and isinstance(step.get("name"), str) and called_by(step) not in called
     }
 
 

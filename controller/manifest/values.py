@@ -1,6 +1,6 @@
 """Checks of literal values: params and what is given for them, outputs' defaults, secrets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.manifest import raw
@@ -95,16 +95,17 @@ def _type(declared: dict[str, Any], value: Json, path: Path) -> Iterator[Finding
 
 def _schedules(spec: dict[str, Any], params: dict[str, dict[str, Any]]) -> Iterator[Finding]:
     for index, schedule in raw.entries(spec, "schedules"):
-        given = raw.mapping(schedule, "params")
+        values = raw.mapping(schedule, "params")
         path: Path = ("spec", "schedules", index)
-        yield from _given(given, params, (*path, "params"))
-        yield from _missing(params, given, path, "the schedule", _EITHER)
+        yield from given(values, params, (*path, "params"))
+        yield from missing(params, values, path, "the schedule", _EITHER)
 
 
-def _given(
-    given: dict[str, Any], params: dict[str, dict[str, Any]], path: Path
+def given(
+    values: Mapping[str, Any], params: Mapping[str, dict[str, Any]], path: Path
 ) -> Iterator[Finding]:
-    for name, value in given.items():
+    """Yield values for params that aren't there, or of another type; expressions fit all."""
+    for name, value in values.items():
         if name not in params:
             remedy = nearest(name, params)
             yield Finding((*path, name), f"there is no param {name!r}", remedy, at_key=True)
@@ -112,11 +113,16 @@ def _given(
             yield from _value(params[name], value, (*path, name))
 
 
-def _missing(
-    params: dict[str, dict[str, Any]], given: dict[str, Any], path: Path, who: str, remedy: str
+def missing(
+    params: Mapping[str, dict[str, Any]],
+    values: Mapping[str, Any],
+    path: Path,
+    who: str,
+    remedy: str,
 ) -> Iterator[Finding]:
+    """Yield params without default that nobody gives a value."""
     for name, param in params.items():
-        if "default" not in param and name not in given:
+        if "default" not in param and name not in values:
             problem = f"{who} leaves the param {name!r} without a value"
             yield Finding(path, problem, remedy)
 
@@ -132,10 +138,10 @@ def _triggers(
         if who in seen:
             yield Finding(path, f"{who} is given twice", "keep one of them")
         elif who:
-            given = raw.mapping(trigger, "params")
-            yield from _given(given, params, (*path, "params"))
+            values = raw.mapping(trigger, "params")
+            yield from given(values, params, (*path, "params"))
             remedy = _DEFAULT if "onChange" in trigger else _EITHER
-            yield from _missing(params, given, path, who, remedy)
+            yield from missing(params, values, path, who, remedy)
         seen.add(who)
         if workflow and trigger.get("workflow") == workflow:
             problem = "a workflow can't start itself"

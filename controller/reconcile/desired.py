@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from controller.manifest.between import wrong_calls
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
 
 WORKFLOW = "Workflow"
@@ -36,6 +37,7 @@ class Loaded:
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
     faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
+    calls: Mapping[str, Fault] = field(default_factory=dict)  # name -> a call that can't be made
     path_faults: tuple[Fault, ...] = ()  # of the snapshot itself
     unreadable: tuple[str, ...] = ()  # of the snapshot
     emptied: bool = False  # nothing is left, and that is not believed
@@ -127,7 +129,18 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
         emptied=gone,
         looked=True,
     )
-    return nothing_left(after) if gone else settle(after, touched)
+    return nothing_left(after) if gone else settle(*with_calls(after, touched))
+
+
+def with_calls(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
+    """Judge who calls whom anew: a file that changes may put callers in other files at fault."""
+    documents = (one for record in loaded.files.values() for one in record.documents)
+    known = {name for name, paths in loaded.claims.items() if paths}
+    calls = wrong_calls(documents, known=known)
+    moved = {
+        name for name in {**loaded.calls, **calls} if loaded.calls.get(name) != calls.get(name)
+    }
+    return replace(loaded, calls=calls), touched | moved
 
 
 def nothing_left(loaded: Loaded) -> Loaded:
@@ -256,6 +269,7 @@ def text_of(loaded: Loaded, name: str, path: str) -> tuple[Declaration | None, F
             remedy="rename one of them",
         )
     if named and named[0].declaration is not None and not named[0].faults:
-        return named[0].declaration, None
+        wrong = loaded.calls.get(name)
+        return (named[0].declaration, None) if wrong is None else (last, wrong)
     faults = named[0].faults if named and named[0].faults else record.faults
     return last, faults[0] if faults else None

@@ -140,14 +140,73 @@ def test_a_lost_controller_leaves_neither_caller_nor_called_running(controller, 
     assert len(controller.runs()) == 2
 
 
-def test_circles_and_unknown_names_end_the_run_and_nothing_else(controller, folder, rondel):
+def test_circles_and_unknown_names_put_who_calls_at_fault_and_nobody_else(
+    controller, folder, rondel
+):
     call = "  steps: [{name: a, uses: {workflow: %s}}]\n"
     (folder / "ping.yaml").write_text(HEAD % "ping" + call % "pong")
     (folder / "pong.yaml").write_text(HEAD % "pong" + call % "ping")
-    (folder / "lost.yaml").write_text(HEAD % "lost" + call % "nobody")
+    (folder / "lost.yaml").write_text(HEAD % "lost" + call % "later")
     controller.start()
-    for name, words in (("ping", "ping -> pong -> ping"), ("lost", "nobody")):
-        told = rondel("run", name)
-        assert told.returncode == 1
-        assert words in told.stderr
+    told = rondel("describe", "source", "w").stdout
+    assert "ping -> pong -> ping" in told or "pong -> ping -> pong" in told
+    assert "there is no workflow 'later'" in told
+    assert rondel("run", "ping").returncode == 2
+    assert rondel("run", "lost").returncode == 2
     assert rondel("run", "outer", "--wait").returncode == 0
+    (folder / "later.yaml").write_text(INNER.replace("name: inner", "name: later"))
+    controller.until(lambda: rondel("run", "lost").returncode == 0, "its callee is there")
+
+
+def test_a_workflow_whose_callee_goes_away_keeps_its_text_and_says_so(controller, folder, rondel):
+    controller.start()
+    assert rondel("run", "outer", "--wait").returncode == 0
+    (folder / "inner.yaml").unlink()
+    controller.until(
+        lambda: "there is no workflow 'inner'" in rondel("describe", "workflow", "outer").stdout,
+        "the fault is told",
+    )
+    told = rondel("run", "outer")
+    assert told.returncode == 1
+    assert "calls 'inner', which is not loaded" in told.stderr
+
+
+def validated(rondel, *paths):
+    found = json.loads(rondel("validate", *paths, "-o", "json").stdout)
+    return [(one["line"], one["column"], one["pointer"], one["problem"]) for one in found]
+
+
+def test_validate_knows_the_params_and_outputs_of_what_is_called(folder, rondel):
+    (folder / "outer.yaml").write_text(
+        HEAD % "outer"
+        + "  steps:\n"
+        + "    - name: call\n"
+        + "      uses:\n"
+        + "        workflow: inner\n"
+        + "        params: {sey: x, say: 3}\n"
+        + "    - {name: after, env: {GOT: '${{ steps.call.outputs.nxt }}'}, script: x}\n"
+    )
+    assert validated(rondel, folder / "outer.yaml") == [
+        (8, 9, "/spec/steps/0/uses", "the call of 'inner' leaves the param 'n' without a value"),
+        (9, 18, "/spec/steps/0/uses/params/sey", "there is no param 'sey'"),
+        (9, 31, "/spec/steps/0/uses/params/say", "3 is not a string"),
+        (10, 32, "/spec/steps/1/env/GOT", "there is no steps.call.outputs.nxt here"),
+    ]
+    told = rondel("validate", folder).stdout
+    assert "did you mean 'say'?" in told
+    assert "did you mean 'steps.call.outputs.next'?" in told
+    assert rondel("exec", folder / "outer.yaml").returncode == 2
+
+
+def test_validate_looks_across_files_for_names_and_circles(folder, rondel):
+    assert validated(rondel, folder / "outer.yaml") == []
+    call = "  steps: [{name: a, uses: {workflow: %s}}]\n"
+    (folder / "ping.yaml").write_text(HEAD % "ping" + call % "pong")
+    (folder / "pong.yaml").write_text(HEAD % "pong" + call % "ping")
+    ((*_, problem),) = validated(rondel, folder / "ping.yaml")
+    assert "workflows use each other: " in problem
+    assert len(validated(rondel, folder)) == 2
+    (folder / "inner.yaml").unlink()
+    ((line, _, pointer, problem),) = validated(rondel, folder / "outer.yaml")
+    assert (line, pointer) == (1, "/spec/steps")
+    assert problem == "there is no workflow 'inner' in this source"
