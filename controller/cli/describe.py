@@ -91,7 +91,7 @@ def source_facts(found: SourceStatus) -> list[tuple[str, str]]:
 def describe_workflow(store: Reader, name: str, output: Format) -> None:
     found = find_workflow(store, name)
     active = [
-        one for one in store.active() if (one.source, one.workflow) == (found.source, found.name)
+        one for one in store.planned() if (one.source, one.workflow) == (found.source, found.name)
     ]
     shown = view.workflow_view(found, active=len(active))
     if machine(shown, output):
@@ -143,6 +143,7 @@ def describe_run(store: Reader, name: str, output: Format) -> None:
     if run.phase is Phase.PENDING:
         print(f"  Waiting       {why_waiting(store, run)}")
     tell_steps(steps)
+    tell_called(store.called(run.id))
     labels = {(one.name, one.index): one.label for one in steps}
     tell_events(store.events(run=run.id, limit=LAST_EVENTS * 3), labels)
     if run.phase.bad:
@@ -177,7 +178,7 @@ def why_waiting(store: Reader, run: Run) -> str:
     moment = now()
     if run.not_before is not None and run.not_before > moment:
         return f"until {view.time(run.not_before)} {run.reason}".strip()
-    others = [one for one in store.active() if one.id != run.id and one.instance]
+    others = [one for one in store.planned() if one.id != run.id and one.instance]
     same = [one for one in others if (one.source, one.workflow) == (run.source, run.workflow)]
     if same:
         return f"for {same[0].id}, a run of the same workflow"
@@ -203,6 +204,21 @@ def tell_steps(steps: Sequence[StepRun]) -> None:
             print(f"  {'':{width}}  output {name} = {str(value)[:100]}")
         for name, digest in step.artifacts.items():
             print(f"  {'':{width}}  artifact {name} {digest}")
+
+
+def tell_called(runs: Sequence[Run]) -> None:
+    """Tell of the runs that are steps of the run: one for each attempt."""
+    if runs:
+        title("Called")
+    moment = now()
+    for run in runs:
+        span = took(run.started_at, run.finished_at, moment)
+        print(f"  {run.id}  {run.phase!s:<11} {span:>6}  {called_as(run)}  {run.reason}".rstrip())
+
+
+def called_as(run: Run) -> str:
+    """Return the step that a called run is, as `step.index.attempt`."""
+    return run.identity.rpartition(":")[2]
 
 
 def tell_conditions(conditions: Iterable[Condition]) -> None:

@@ -123,7 +123,7 @@ def workflows(store: Reader, wish: Wish) -> None:
     else:
         found = store.workflows(wish.source, retired=wish.everything)
     busy: dict[tuple[str, str], int] = {}
-    for run in store.active():
+    for run in store.planned():
         key = (run.source, run.workflow)
         busy[key] = busy.get(key, 0) + 1
     views = [view.workflow_view(one, active=busy.get((one.source, one.name), 0)) for one in found]

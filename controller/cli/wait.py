@@ -60,7 +60,7 @@ def ready(store: Reader, kind: str, name: str, goal: Goal | None) -> Exit | None
     """Return OK when it is ready (Finished: when none of its runs is active); None before."""
     source, _, bare = name.rpartition("/")
     if kind == "workflow" and goal is Goal.FINISHED:
-        active = [one for one in store.active() if one.workflow == bare]
+        active = [one for one in store.planned() if one.workflow == bare]
         return Exit.OK if not [one for one in active if source in {"", one.source}] else None
     for conditions, generation, observed in judged(store, kind, source, bare):
         found = find(conditions, "Ready")

@@ -138,6 +138,16 @@ class Reader:
         query = select(t.run).where(text(t.ACTIVE)).order_by(t.run.c.created_at, t.run.c.id)
         return [rows.read_run(row) for row in self.fetch(query)]
 
+    def planned(self) -> list[Run]:
+        """Return `active` without those that are steps of another run."""
+        return [one for one in self.active() if one.parent is None]
+
+    def called(self, run_id: str) -> list[Run]:
+        """Return the runs that are steps of this one, without their specs, oldest first."""
+        query = select(t.run).where(t.run.c.parent == run_id)
+        found = self.fetch(query.order_by(t.run.c.created_at, t.run.c.id))
+        return [rows.read_run(row) for row in found]
+
     def run(self, run_id: str) -> Run | None:
         """Return the run with its spec; None when there is none of that id."""
         joined = select(t.run, t.spec.c.body).join_from(

@@ -19,6 +19,8 @@ SAYS = {  # what the log of each holds
     "words.yaml": "There are 12 words",
     "example_workflow.yml": "processed 3 rows",
     "iris.yaml": "published a model",
+    "resize.yaml": "compute | 360",
+    "gallery.yaml": "The heights are [180, 360, 720]",
 }
 ONLY_DAGGER = {"example_pipeline.yml"}  # a function of a module; validated and rendered here
 AGENTS = EXAMPLES.parent / "config" / "rondel.yaml"

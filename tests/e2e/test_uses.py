@@ -61,6 +61,9 @@ def test_its_outputs_are_the_steps_and_it_is_a_run_of_its_own(controller, folder
     assert {one["name"]: one["outputs"] for one in shown(rondel, outer.id)["steps"]}["call"] == {
         "next": 5
     }
+    told = rondel("describe", "run", outer.id).stdout
+    assert f"{inner.id}  Succeeded" in told.partition("Called")[2]
+    assert f"Step of       {outer.id}" in rondel("describe", "run", inner.id).stdout
     assert "after | got 5" in rondel("logs", outer.id).stdout
     assert "work | hello 4" in rondel("logs", inner.id).stdout
     status = json.loads(rondel("get", "workflow", "inner", "-o", "json").stdout)
