@@ -67,6 +67,21 @@ async def test_the_last_success_outlives_every_limit(store):
     assert await kept(store) == {"w-ok"}
 
 
+async def test_runs_that_are_steps_stay_and_go_with_their_callers(store):
+    def called(name, parent, minutes):
+        return ended(name, Phase.FAILED, minutes, workflow="inner", parent=parent)
+
+    await store.record(
+        *(ended(f"w-{i}", Phase.FAILED, 10 * i) for i in (1, 2)),
+        *(called(f"inner-{i}-{n}", f"w-{i}", 10 * i + n) for i in (1, 2) for n in (1, 2, 3)),
+        called("deep", "inner-1-1", 14),
+        ended("inner-own", Phase.FAILED, 0, workflow="inner"),
+    )
+    await store.housekeep(Keep(failed=1))
+    await store.housekeep(Keep(failed=1))  # calls inside calls go one level at a time
+    assert await kept(store) == {"w-2", "inner-2-1", "inner-2-2", "inner-2-3", "inner-own"}
+
+
 async def test_hundreds_of_runs_go_in_one_housekeeping(store):
     await store.record(*(ended(f"w-{i}", Phase.FAILED, i) for i in range(450)))
     assert await store.housekeep(Keep(failed=3)) == 447
