@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,6 +16,7 @@ import structlog
 from controller import assembly, collector, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
+from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher
 from controller.errors import RondelError, UsageError
 from controller.loading import Loading
@@ -29,6 +31,7 @@ from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
 from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
+from controller.serve import listening
 from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
 from controller.source import open_source
@@ -69,6 +72,7 @@ class Daemon:
         self._alarms = Alarms()
         self._secrets = ConfiguredSecrets(settings.secrets)
         self._metrics: Metrics | None = None
+        self._bound: socket.socket | None = None  # the TCP address, before anybody is answered
         self._jump_base = 0.0
 
     async def serve(self) -> None:
@@ -76,6 +80,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             collector.pause()  # until everything is loaded
             stack.callback(collector.resume)
+            self._bind(stack)
             await self._assemble(stack)
             self._catch_signals()
             async with asyncio.TaskGroup() as group:
@@ -93,6 +98,11 @@ class Daemon:
             self._now.set()
         self._stop.set()
 
+    def _bind(self, stack: AsyncExitStack) -> None:
+        """An address that can't be had is told at once, not when everything is loaded."""
+        if self.settings.listen is not None:
+            self._bound = stack.enter_context(listening.listen(self.settings))
+
     async def _assemble(self, stack: AsyncExitStack) -> None:
         settings = self.settings
         self.store = await Store.open(
@@ -108,6 +118,7 @@ class Daemon:
             enqueue=self._enqueue,
             dagger=settings.dagger,
             secrets=self._secrets,
+            receivers=lambda: self.settings.receivers,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -272,11 +283,17 @@ class Daemon:
         if self.settings.executor == "dagger":
             self._metrics.watch_engine(lambda: self._engine.up)
         self._recorder.follow(self._metrics.follow)
-        app = doors.create_app(self._requests(), self.store, self._metrics)
+        app = doors.create_app(self._requests(), self.store, self._metrics, self._deliveries())
         server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
         await server.start()
         stack.push_async_callback(server.stop)
         log.info("listening", socket=str(server.path))
+        if self._bound is not None:
+            gate = doors.Gate(app, self.store, self.clock, listening.names(self.settings))
+            outer = doors.TcpServer(gate, self._bound, self.settings.tls)
+            await outer.start()
+            stack.push_async_callback(outer.stop)
+            log.info("listening", address=outer.address)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -321,6 +338,19 @@ class Daemon:
             enqueue=self._enqueue,
             dispatch=self._dispatcher.look,
             readiness=self.readiness,
+        )
+
+    def _deliveries(self) -> Deliveries:
+        return Deliveries(
+            store=self.store,
+            recorder=self._recorder,
+            loading=self._loading,
+            reconciler=self._reconciler,
+            secrets=self._secrets,
+            clock=self.clock,
+            turn=self._turn,
+            receivers=lambda: self.settings.receivers,
+            dispatch=self._dispatcher.look,
         )
 
     async def readiness(self) -> Readiness:

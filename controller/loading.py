@@ -16,12 +16,13 @@ from controller.manifest.calls import called_first, with_calls
 from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, WorkflowStatus
-from controller.model.settings import DaggerSettings, DirectorySource, GitSource
+from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys
+from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
@@ -62,9 +63,11 @@ class Loading:
         enqueue: Enqueue,
         dagger: DaggerSettings,
         secrets: ConfiguredSecrets,
+        receivers: Callable[[], Mapping[str, Receiver]],
     ) -> None:
         self._dagger = dagger
         self._secrets = secrets
+        self._receivers = receivers
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -135,6 +138,11 @@ class Loading:
         """Ask a source for a look now. Raises KeyError when there is no such source."""
         self._places[name].source.look(tell=True)
 
+    def serves(self, name: str) -> bool:
+        """Tell whether a source is configured and not suspended."""
+        place = self._places.get(name)
+        return place is not None and not place.settings.suspend
+
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(place.status for place in self._places.values())
 
@@ -188,7 +196,7 @@ class Loading:
                 problem=f"there is no alert {alert!r}: this version sends none",
                 remedy="let a hook's script send word",
             )
-        return None
+        return receiver_fault(declaration, self._receivers())
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)

@@ -94,7 +94,7 @@ class Reconciler:
     async def _reconcile(self, keys: list[Key]) -> None:
         now = self._clock.now()
         plans = [(key, made) for key in keys if (made := self._plan(key, now)) is not None]
-        changes = [change for key, made in plans for change in await self._complete(key, made)]
+        changes = [change for key, made in plans for change in await self.complete(key, made)]
         if changes:
             await self._recorder.record(*changes)
         for key, made in plans:
@@ -110,13 +110,14 @@ class Reconciler:
         if not self._loading.known(key[0]):
             return None  # its source has not been read yet: nothing of it counts as gone
         try:
-            return plan(self._loading.declaration(key), self._observed(key), now)
+            return plan(self._loading.declaration(key), self.observed(key), now)
         except Exception:
             log.exception("plan_crashed", source=key[0], workflow=key[1])
             self._look_again([key])
             return None
 
-    def _observed(self, key: Key) -> Observed:
+    def observed(self, key: Key) -> Observed:
+        """Return what is known of a workflow at this moment."""
         return Observed(
             key=key,
             status=self._observations.status(key),
@@ -131,7 +132,7 @@ class Reconciler:
         for key in keys:
             self._queue.add_at(key, self._clock.now() + LOOK_AGAIN)
 
-    async def _complete(self, key: Key, made: Plan) -> list[Change]:
+    async def complete(self, key: Key, made: Plan) -> list[Change]:
         """Pin the new runs: what the planner leaves out is the spec and the params' defaults."""
         return [
             replace(change, run=await self._pinned(key, change.run))

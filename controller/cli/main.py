@@ -38,10 +38,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
     "cancel": ("act", "cancel", "Cancel a run."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
+    "token": ("token", "token", "Make, list and remove tokens for the API's TCP listener."),
 }
 
 
-GROUPS = {"cache": ("ls", "show", "rm", "prune")}
+GROUPS = {"cache": ("ls", "show", "rm", "prune"), "token": ("create", "ls", "rm")}
 """Commands that are several; each is a function of the command's module."""
 
 

@@ -22,6 +22,8 @@ from controller.reconcile.status import at_rest, put_if_new, sighted
 __all__ = ["Observed", "Plan", "plan"]
 
 CLOCK_ERROR = timedelta(days=1)  # a slot answered so far ahead was answered by a wrong clock
+BY_POLICY = frozenset({Trigger.SCHEDULE, Trigger.WEBHOOK})
+"""Triggers that concurrencyPolicy may drop; a change never is."""
 
 
 def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> Plan:
@@ -152,7 +154,7 @@ class Pass:
     # Runs that wait.
 
     def on_waiting(self) -> Iterator[Change]:
-        slots = [run for run in self.left() if run.trigger is Trigger.SCHEDULE]
+        slots = [run for run in self.left() if run.trigger in BY_POLICY]
         created = {run.id for run in self.starting}
         late = [run for run in slots if self.is_too_late(run)]
         yield from self.skip_all(late, "QueueTimeout")
@@ -205,7 +207,7 @@ class Pass:
                 yield run.id, "Replaced"
 
     def replaces(self, new: Run, old: Run) -> bool:
-        if new.trigger is Trigger.SCHEDULE:
+        if new.trigger in BY_POLICY:
             return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
         trigger = self.declaration.on_change
         both = new.trigger is old.trigger is Trigger.CHANGE

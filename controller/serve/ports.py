@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from controller.model.cache import CacheEntry, Prune
@@ -65,6 +66,30 @@ class Controller(Protocol):
 
     async def readiness(self) -> Readiness:
         """Look whether the work can be done: `loaded`, `stopping`, `store`, `engine`."""
+        ...
+
+
+class Outcome(StrEnum):
+    """What became of a webhook."""
+
+    TAKEN = "Taken"
+    NOTHING = "Nothing"  # a ping: it was signed, and asks for nothing
+    REPEATED = "Repeated"
+    REFUSED = "Refused"
+
+
+class Deliveries(Protocol):
+    """Who takes webhooks."""
+
+    def admits(self, peer: str) -> bool:
+        """Tell whether one more webhook of this address is looked at now."""
+        ...
+
+    async def accept(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Take a webhook when its signature holds: what it starts is kept when this returns.
+
+        `headers` are by their names in lower case. Raises TransientError when it can't be kept.
+        """
         ...
 
 

@@ -17,8 +17,9 @@ from controller.errors import UnreachableError
 from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.token import Token
 from controller.model.workflow import Json
-from controller.store import results, rows, status_rows
+from controller.store import deliveries, results, rows, status_rows, tokens
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
@@ -282,6 +283,18 @@ class Reader:
         c = t.kept_input.c
         found = self.fetch(select(c.digest, c.blob).where(c.digest.in_(digests)))
         return {str(name): str(blob) for name, blob in found}
+
+    def delivered(self, receiver: str, marks: Collection[str]) -> bool:
+        """Tell whether a webhook with one of these marks was taken before."""
+        return deliveries.delivered(self, receiver, marks)
+
+    def tokens(self) -> list[Token]:
+        """Return every token of the API, by name."""
+        return tokens.listed(self)
+
+    def token(self, digest: str) -> Token | None:
+        """Return the token of that hash, expired or not."""
+        return tokens.of_hash(self, digest)
 
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""
