@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -65,11 +66,11 @@ def signed(kind: str, body: bytes = BODY, *, id_: str = "d-1", secret: str = SEC
             return {"X-Gitlab-Token": secret, "X-Gitlab-Event-UUID": id_}
         case "standard":
             key = base64.b64decode(secret.removeprefix("whsec_"))
-            mac = hmac.digest(key, f"{id_}.{at}.".encode() + body, "sha256")
+            tag = hmac.digest(key, f"{id_}.{at}.".encode() + body, "sha256")
             return {
                 "webhook-id": id_,
                 "webhook-timestamp": at,
-                "webhook-signature": "v1,bm90IGl0 v1," + base64.b64encode(mac).decode(),
+                "webhook-signature": "v1,bm90IGl0 v1," + base64.b64encode(tag).decode(),
             }
         case _:
             mac = hmac.new(key, at.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -83,10 +84,17 @@ def signed(kind: str, body: bytes = BODY, *, id_: str = "d-1", secret: str = SEC
 SECRETS = {kind: STANDARD if kind == "standard" else SECRET for kind in (*TYPES, "standard")}
 
 
+class Watched(ControllerProcess):
+    """A controller, and the clients that talk to it."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        super().__init__(folder, *words)
+        self.clients: list[httpx.Client] = []
+
+
 @pytest.fixture
 def controller(tmp_path):
-    made = ControllerProcess(tmp_path, "--config", str(tmp_path / "rondel.yaml"))
-    made.clients = []
+    made = Watched(tmp_path, "--config", str(tmp_path / "rondel.yaml"))
     yield made
     for client in made.clients:
         client.close()
@@ -272,31 +280,21 @@ def test_a_flood_from_one_address_is_told_to_wait(controller, tmp_path):
 
 
 def test_the_shell_line_of_the_guide_is_taken(controller, tmp_path):
-    import subprocess
-
     http = serving(controller, tmp_path, {})
     page = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "webhooks.md"
     [script] = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
     script = script.replace("https://rondel.example.com/hooks/deploy-hook", "$URL")
+    (tmp_path / "hook-key").write_text(f"{SECRET}\n")
     socket = str(socket_path(controller.state))
     done = subprocess.run(
         ["sh", "-eu", "-c", script.replace("curl ", f"curl --unix-socket {socket} ")],
-        env=environment(SECRET=SECRET, URL="http://rondel/hooks/generic"),
+        cwd=tmp_path,
+        env=environment(URL="http://rondel/hooks/generic"),
         capture_output=True,
         text=True,
         check=True,
     )
     assert json.loads(done.stdout) == {"receiver": "generic", "outcome": "Taken"}
-    assert [one.data["receiver"] for one in events(http)] == ["generic"]
-
-
-def events(http):
-    class One:
-        def __init__(self, data):
-            self.data = data
-
-    return [
-        One(one["data"])
-        for one in http.get("/api/v1/events").json()["items"]
-        if one["reason"] == "DeliveryTaken"
-    ]
+    told = http.get("/api/v1/events").json()["items"]
+    taken = [one["data"] for one in told if one["reason"] == "DeliveryTaken"]
+    assert [one["receiver"] for one in taken] == ["generic"]
