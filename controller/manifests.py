@@ -1,7 +1,7 @@
 """Manifest files of this machine, read as a source would: with what stands around them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,13 @@ from controller import manifest
 from controller.errors import UsageError
 from controller.manifest.agents import pinned
 from controller.manifest.around import PLAIN, Around
-from controller.manifest.calls import Interface, called_first, interface, with_calls
+from controller.manifest.calls import (
+    Interface,
+    called_first,
+    calls_in,
+    interface,
+    with_calls,
+)
 from controller.model.settings import DaggerSettings, Settings
 from controller.model.source import Fault, ParsedDocument, ParsedFile
 from controller.reconcile.surroundings import Surroundings, read_with
@@ -51,18 +57,23 @@ class Manifests:
             StalledError: a call that can't be made.
             UsageError: there is no such workflow below the root, or it has faults.
         """
-        known = {document.name: document}
+        return self.pinned(document.name, document.body or "")
 
-        def calls(name: str) -> tuple[str, ...]:
-            found = known.setdefault(name, known.get(name) or self.workflow(name))
-            return found.declaration.calls if found.declaration else ()
+    def pinned(self, name: str, body: str) -> str:
+        """Return what a run of a body is pinned to, as `body` does, wherever it comes from."""
+        written = {name: body}
+
+        def calls(one: str) -> tuple[str, ...]:
+            if one not in written:
+                written[one] = self.workflow(one).body or ""
+            return calls_in(written[one])
 
         settings = self._settings.dagger if self._settings else DaggerSettings()
         bodies: dict[str, str] = {}
-        for name in called_first(document.name, calls):
-            own = pinned(known[name].body or "", settings, self.around.agents)
-            bodies[name] = with_calls(own, bodies)
-        return bodies[document.name]
+        for one in called_first(name, calls):
+            own = pinned(written[one], settings, self.around.agents)
+            bodies[one] = with_calls(own, bodies)
+        return bodies[name]
 
     def workflow(self, name: str) -> ParsedDocument:
         """Return the valid workflow of that name below the root. Raises UsageError."""
@@ -87,9 +98,9 @@ class Manifests:
         faults = manifest.wrong_calls(known.values())
         return tuple(fault for name, fault in faults.items() if name in own)
 
-    def _called(self, data: bytes) -> Mapping[str, Interface]:
-        """Return the interfaces of the workflows that a file calls, of those that are valid."""
-        found = {name: self._plain(name) for name in manifest.calls_written(data)}
+    def interfaces(self, names: Iterable[str]) -> Mapping[str, Interface]:
+        """Return what callers know of the workflows of these names, of those that are valid."""
+        found = {name: self._plain(name) for name in names}
         return {
             name: interface(those[0].body)
             for name, those in found.items()
@@ -124,7 +135,7 @@ class Manifests:
         except OSError as error:
             fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
             return ParsedFile(blob="", faults=(fault,))
-        called = self._called(data)
+        called = self.interfaces(manifest.calls_written(data))
 
         def parse(_: str, around: Around) -> ParsedFile:
             return manifest.parse_file(str(path), data, around=replace(around, called=called))
@@ -157,7 +168,7 @@ def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedD
     if not file.is_file():
         raise UsageError("there is no such file", where=str(file))
     parsed = manifests.parsed(file)
-    if faults := all_faults(parsed):
+    if faults := parsed.all_faults:
         raise UsageError("\n".join(map(str, faults)))
     workflows = [one for one in parsed.documents if one.declaration is not None]
     names = [document.name for document in workflows]
@@ -166,10 +177,6 @@ def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedD
         return found[0]
     problem = "it holds no workflow" if not names else f"it holds {', '.join(names)}"
     raise UsageError(problem, where=str(file), remedy="name one by --workflow" if names else "")
-
-
-def all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
-    return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
 
 
 def is_workflow(document: ParsedDocument, name: str) -> bool:

@@ -182,9 +182,8 @@ def hidden(path: str, unreadable: Iterable[str]) -> bool:
 def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
     """A file that can't be read, or a document whose name can't, has lost none of its workflows."""
     documents = tuple(one for one in file.documents if one.kind == WORKFLOW)
-    faults = (*file.faults, *(fault for one in file.documents for fault in one.faults))
     doubtful = bool(file.faults) or any(map(is_nameless, file.documents))
-    return FileRecord(documents, faults, names if doubtful else frozenset())
+    return FileRecord(documents, file.all_faults, names if doubtful else frozenset())
 
 
 def is_nameless(document: ParsedDocument) -> bool:
