@@ -53,8 +53,8 @@ class Execution:
         workflow: Workflow,
         executor: Executor,
         *,
+        call: "Callable[[Run, Workflow], Awaitable[Execution]]",
         rows: Iterable[StepRun] = (),
-        call: "Callable[[Run, Workflow], Awaitable[Execution]] | None" = None,
     ) -> None:
         self._call_engine = call
         self.verdict = Verdict(Phase.PENDING)  # once it has ended, what it came to
@@ -298,7 +298,7 @@ class Execution:
         self, wanted: WorkflowCall, attempt: Attempt
     ) -> tuple[str, Verdict, Mapping[str, Json]]:
         """Run another workflow as a step, as a run of its own."""
-        if self._call_engine is None or not wanted.body:
+        if not wanted.body:
             problem = f"the workflow {wanted.workflow!r} was not pinned with its caller"
             raise StalledError(problem, where=attempt.step, reason="CallUnknown")
         workflow = build.workflow(wanted.body)
