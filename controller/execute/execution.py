@@ -21,7 +21,7 @@ from controller.execute.materialise import (
     moved_on,
 )
 from controller.execute.ports import Executor
-from controller.execute.request import Materials, cache_scope
+from controller.execute.request import Materials
 from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger, Sealing
@@ -83,7 +83,7 @@ class Execution:
             folder=self._folder,
             blobs=house.blobs,
             secrets={},
-            cache_scope=cache_scope(*house.scopes(run.source)[0]),
+            cache_scope=house.cache_scope(run.source),
         )
         self._cached = cached_of(
             house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image

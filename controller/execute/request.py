@@ -220,3 +220,8 @@ def service_request(service: Service) -> ServiceRequest:
 def cache_scope(source: str, ref: str = "") -> str:
     """Return the scope of a source's cache volumes at a ref ("branch:main"; "" of a Directory)."""
     return canonical([source, ref])
+
+
+def shared_cache_scope(name: str) -> str:
+    """Return the scope of the cache volumes that several sources share under a name."""
+    return canonical([name])

@@ -135,6 +135,7 @@ def directory_source(document: Document, base: PurePath) -> DirectorySource:
 def common(document: Document) -> dict[str, Any]:
     return {
         "read_from": tuple(document.get("cache", {}).get("readFrom", ())),
+        "share_caches": document.get("cache", {}).get("shareCaches"),
         "exports": document.get("exports", False),
         "prune": document.get("prune", True),
         "allow_empty": document.get("allowEmpty", False),

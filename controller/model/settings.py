@@ -70,6 +70,7 @@ class GitSource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class DirectorySource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
     @property
     def ref(self) -> GitRef:
