@@ -1,7 +1,7 @@
 """Manifest files of this machine, read as a source would: with what stands around them."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -86,17 +86,29 @@ class Manifests:
         problem = told or f"there {'is no' if not valid else 'are several'} workflow {name!r} here"
         raise UsageError(problem, where="" if told else str(self.root))
 
-    def wrong_calls(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
-        """Return what is wrong between the workflows of these files and those that they call."""
-        known = {one.name: one for file in files.values() for one in file.documents if one.name}
-        own, pending = dict(known), [name for one in known.values() for name in calls_of(one)]
+    def between(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
+        """Return what is wrong between the workflows of these files and others below the root."""
+        own = {one.name: one for file in files.values() for one in file.documents if one.name}
+        known = {**self._fellows(own.values(), {self.name(Path(file)) for file in files}), **own}
+        pending = [name for one in known.values() for name in named_by(one)]
         while pending:
             name = pending.pop()
             if name not in known and (found := self._plain(name)):
                 known[name] = found[0]
-                pending += calls_of(found[0])
-        faults = manifest.wrong_calls(known.values())
+                pending += named_by(found[0])
+        groups = None if self._settings is None else self._settings.groups.keys()
+        faults = manifest.between(known.values(), groups=groups)
         return tuple(fault for name, fault in faults.items() if name in own)
+
+    def _fellows(
+        self, documents: Iterable[ParsedDocument], but: Container[str]
+    ) -> Mapping[str, ParsedDocument]:
+        """Return the workflows that share a group with these, of files that were not read yet."""
+        groups = {name for one in documents if (name := group_of(one))}
+        paths = {path for name in groups for path in self._with(name) if self.name(path) not in but}
+        files = (manifest.parse_file(shown(path), bytes_of(path)) for path in sorted(paths))
+        found = (one for file in files for one in file.documents)
+        return {one.name: one for one in found if group_of(one) in groups}
 
     def interfaces(self, names: Iterable[str]) -> Mapping[str, Interface]:
         """Return what callers know of the workflows of these names, of those that are valid."""
@@ -183,8 +195,15 @@ def is_workflow(document: ParsedDocument, name: str) -> bool:
     return document.kind == "Workflow" and document.name == name
 
 
-def calls_of(document: ParsedDocument) -> tuple[str, ...]:
-    return document.declaration.calls if document.declaration else ()
+def named_by(document: ParsedDocument) -> tuple[str, ...]:
+    """Return the workflows that a document's own calls, or is started by."""
+    what = document.declaration
+    return (*what.calls, *(one.workflow for one in what.upstreams)) if what else ()
+
+
+def group_of(document: ParsedDocument) -> str:
+    what = document.declaration
+    return what.concurrency.group if what and what.concurrency else ""
 
 
 def below(folder: Path) -> Iterator[Path]:

@@ -59,7 +59,7 @@ def validate(
         manifests = manifests_of(path, root, config)
         found = {str(file): manifests.parsed(file) for file in _files([path])}
         parsed |= found
-        between |= dict.fromkeys(manifests.wrong_calls(found))
+        between |= dict.fromkeys(manifests.between(found))
     faults = [fault for one in parsed.values() for fault in one.all_faults]
     faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:

@@ -14,7 +14,6 @@ _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
     ),
     "triggers[].workflow": lambda one: one.upstreams,
     "triggers[].webhook": lambda one: one.webhooks,
-    "concurrency.group": lambda one: one.concurrency,
     "history": lambda one: one.history != History(),
     "suspendAfter": lambda one: one.suspend_after,
     "expectEvery": lambda one: one.expect_every,

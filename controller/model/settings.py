@@ -144,6 +144,7 @@ class Settings:
     log_max_size: int = 64 << 20  # bytes, per attempt
     input_max_size: int = 256 << 20  # bytes
     local_user: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)  # concurrency group -> its limit
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     history_successful: int = 10
