@@ -8,6 +8,7 @@ from typing import Any
 from controller.clock import Clock
 from controller.execute.engine import RunEngine
 from controller.execute.ports import Executor, Inputs, Ledger
+from controller.execute.request import cache_scope, shared_cache_scope
 from controller.model.cache import Scope
 from controller.model.settings import Settings
 from controller.secrets import ConfiguredSecrets
@@ -39,6 +40,7 @@ def run_engine(
         on_line=on_line,
         results=store if settings.dagger.cache_enabled else None,
         scopes=partial(scopes, settings),
+        cache_scope=partial(volumes, settings),
         kept=store,
         input_max_size=settings.input_max_size,
     )
@@ -54,6 +56,12 @@ def scopes(settings: Settings, source: str) -> tuple[Scope, ...]:
     return tuple(
         (name, known[name].ref.text if name in known else "") for name in (source, *read_from)
     )
+
+
+def volumes(settings: Settings, source: str) -> str:
+    """Return the scope of a source's cache volumes: its own, or one that it shares by name."""
+    shared = next((one.share_caches for one in settings.sources if one.name == source), None)
+    return shared_cache_scope(shared) if shared else cache_scope(*scopes(settings, source)[0])
 
 
 def executor(settings: Settings, *, secrets: ConfiguredSecrets, clock: Clock) -> Executor:

@@ -117,6 +117,7 @@ class Daemon:
             clock=self.clock,
             enqueue=self._enqueue,
             dagger=settings.dagger,
+            groups=settings.groups,
             secrets=self._secrets,
             receivers=lambda: self.settings.receivers,
         )
@@ -156,6 +157,7 @@ class Daemon:
             turn=self._turn,
             max_runs=most_runs(self.settings),
             policy=self._policy,
+            group_limit=self._loading.group_limit,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
         )
@@ -282,6 +284,7 @@ class Daemon:
         self._metrics.take(self._observations.unfinished())
         if self.settings.executor == "dagger":
             self._metrics.watch_engine(lambda: self._engine.up)
+        self._metrics.watch_queue(self._dispatcher.waiting)
         self._recorder.follow(self._metrics.follow)
         app = doors.create_app(self._requests(), self.store, self._metrics, self._deliveries())
         server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))

@@ -1,10 +1,11 @@
 """Claims Pending runs as the limits allow, and has the run engine execute them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -17,7 +18,7 @@ from controller.model.run import Phase, Run, StepRun
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
 from controller.reconcile.rerun import is_again
-from controller.reconcile.runs import claimable
+from controller.reconcile.runs import GroupLimit, claimable
 from controller.recorder import Recorder
 from controller.store import Store
 
@@ -40,6 +41,7 @@ class Dispatcher:
         turn: asyncio.Lock,
         max_runs: int,
         policy: Callable[[Key], ConcurrencyPolicy],
+        group_limit: Callable[[Key], GroupLimit | None],
         ended: Callable[[Key], None],
         wake_at: Callable[..., None],
     ) -> None:
@@ -51,10 +53,12 @@ class Dispatcher:
         self._turn = turn  # a pass and a claim never decide on the same run at once
         self._max_runs = max_runs
         self._policy = policy
+        self._group_limit = group_limit
         self._ended = ended
         self._wake_at = wake_at
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: Sequence[Run] = ()  # after the last look
         self._claiming = True
 
     def look(self) -> None:
@@ -84,17 +88,39 @@ class Dispatcher:
             pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
             running = [run for run in unfinished if run.phase is Phase.RUNNING or run.instance]
             choice = claimable(
-                pending, running, max_runs=self._max_runs, now=now, policy=self._policy
+                pending,
+                running,
+                max_runs=self._max_runs,
+                now=now,
+                policy=self._policy,
+                group_limit=self._group_limit,
             )
-            claims = [
-                ClaimRun(run=run.id, instance=self._store.instance, at=now) for run in choice.start
-            ]
-            if claims:
-                applied = await self._recorder.record(*claims)
-                for run, done in zip(choice.start, applied, strict=True):
-                    if done:
-                        self._begin(replace(run, instance=self._store.instance))
-            self._wake_at("claim", choice.wake_at, self.look)
+            self._waiting = choice.rest
+            refused = choice.start and not all(await self._claim_all(choice.start, now))
+            # Somebody else holds the place that was free to us: nothing will tell when it ends.
+            self._wake_at("claim", now + AGAIN if refused else choice.wake_at, self.look)
+
+    async def _claim_all(self, runs: Sequence[Run], now: datetime) -> Sequence[bool]:
+        applied = await self._recorder.record(*(self._claim_of(run, now) for run in runs))
+        for run, done in zip(runs, applied, strict=True):
+            if done:
+                self._begin(replace(run, instance=self._store.instance))
+        return applied
+
+    def _claim_of(self, run: Run, now: datetime) -> ClaimRun:
+        limit = self._group_limit((run.source, run.workflow))
+        return ClaimRun(
+            run=run.id,
+            instance=self._store.instance,
+            at=now,
+            group=limit.group if limit else None,
+            limit=limit.limit if limit else 0,
+        )
+
+    def waiting(self) -> Mapping[str, int]:
+        """Return how many runs wait, by their group ("": of workflows without one)."""
+        limits = (self._group_limit((run.source, run.workflow)) for run in self._waiting)
+        return Counter(limit.group if limit else "" for limit in limits)
 
     def _begin(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run), name=f"run {run.id}")

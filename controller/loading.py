@@ -22,6 +22,7 @@ from controller.model.workflow import Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys
+from controller.reconcile.runs import GroupLimit
 from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
@@ -62,10 +63,12 @@ class Loading:
         clock: Clock,
         enqueue: Enqueue,
         dagger: DaggerSettings,
+        groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
         receivers: Callable[[], Mapping[str, Receiver]],
     ) -> None:
         self._dagger = dagger
+        self._groups = groups  # of the configuration: name -> limit
         self._secrets = secrets
         self._receivers = receivers
         self._store = store
@@ -96,6 +99,7 @@ class Loading:
                 prune=settings.prune,
                 allow_empty=settings.allow_empty,
                 owners={one.name: one.file for one in remembered},
+                groups=self._groups,
             ),
             remembered=tuple(remembered),
         )
@@ -179,6 +183,17 @@ class Loading:
         if place is None:
             return None
         return place.loaded.invalid.get(key[1])
+
+    def group_limit(self, key: Key) -> GroupLimit | None:
+        """Return the group that runs of a workflow have to find room in, if it names one."""
+        declaration = self.declaration(key)
+        if declaration is None or declaration.concurrency is None:
+            return None
+        group = declaration.concurrency.group
+        if group in self._groups:
+            return GroupLimit(group, self._groups[group])
+        limit = self._places[key[0]].loaded.limits.get(group, 1)  # all that had one are gone
+        return GroupLimit(f"{key[0]}/{group}", limit)
 
     def _name_fault(self, declaration: Declaration) -> Fault | None:
         """Return what a workflow names that the configuration doesn't give to its source."""

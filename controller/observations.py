@@ -72,8 +72,8 @@ class Observations:
                 self._answer(change)
             case CreateRun(run=run) | RetryRun(run=run) if is_planned(run):
                 self._add(run)
-            case ClaimRun(run=run_id, instance=instance):
-                self._update(run_id, instance=instance)
+            case ClaimRun(run=run_id, instance=instance, group=group):
+                self._update(run_id, instance=instance, group=group)
             case StartRun(run=run_id, at=at):
                 self._update(run_id, phase=Phase.RUNNING, started_at=at)
             case RequeueRun(run=run_id, reason=reason, not_before=not_before):
@@ -82,6 +82,7 @@ class Observations:
                     phase=Phase.PENDING,
                     reason=reason,
                     instance=None,
+                    group=None,
                     started_at=None,
                     inputs={},
                     not_before=not_before,

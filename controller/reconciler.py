@@ -11,7 +11,7 @@ from controller import manifest
 from controller.clock import Clock
 from controller.errors import RondelError, StalledError
 from controller.loading import Loading
-from controller.model.changes import Change, CreateRun, FinishRun
+from controller.model.changes import Change, CreateRun, FinishRun, PutWorkflow
 from controller.model.run import Phase, Run
 from controller.observations import Key, Observations
 from controller.reconcile.plan import Observed, Plan, plan
@@ -102,7 +102,7 @@ class Reconciler:
                 self._queue.add_at(key, made.wake_at)
             for run_id, reason in made.cancels:
                 self._outlet.cancel(run_id, reason)
-        if any(isinstance(change, CreateRun | FinishRun) for change in changes):
+        if any(isinstance(change, CreateRun | FinishRun | PutWorkflow) for change in changes):
             self._outlet.dispatch()
 
     def _plan(self, key: Key, now: datetime) -> Plan | None:

@@ -16,7 +16,7 @@ from controller.manifest import schema as schemas
 from controller.manifest.later import not_acted_on
 from controller.manifest.origins import origins
 from controller.manifest.rendered import as_written, rendered
-from controller.manifests import all_faults, below, manifests_of, workflow_of
+from controller.manifests import below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
 from controller.model.workflow import Schedule
@@ -59,8 +59,8 @@ def validate(
         manifests = manifests_of(path, root, config)
         found = {str(file): manifests.parsed(file) for file in _files([path])}
         parsed |= found
-        between |= dict.fromkeys(manifests.wrong_calls(found))
-    faults = [fault for one in parsed.values() for fault in all_faults(one)]
+        between |= dict.fromkeys(manifests.between(found))
+    faults = [fault for one in parsed.values() for fault in one.all_faults]
     faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:
         print(json.dumps([fault_view(one) for one in faults], indent=2, ensure_ascii=False))

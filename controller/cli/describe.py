@@ -1,5 +1,6 @@
 """`rondel describe`: the story of one thing, for people."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
@@ -182,9 +183,20 @@ def why_waiting(store: Reader, run: Run) -> str:
     same = [one for one in others if (one.source, one.workflow) == (run.source, run.workflow)]
     if same:
         return f"for {same[0].id}, a run of the same workflow"
+    group = group_of(run)
+    ids = [one.id for one in others if one.group in {group, f"{run.source}/{group}"}]
+    if group and ids:
+        return f"for a place in the group {group}: {', '.join(ids)}"
     if others:
         return f"for a place: {len(others)} runs are active (maxParallel.runs)"
     return "to be claimed: is the controller running?"
+
+
+def group_of(run: Run) -> str | None:
+    """Return the concurrency group that the run's manifest names."""
+    spec = json.loads(run.spec)["spec"] if run.spec else {}
+    name: str | None = spec.get("concurrency", {}).get("group")
+    return name
 
 
 def tell_steps(steps: Sequence[StepRun]) -> None:

@@ -24,7 +24,7 @@ from controller.cli.common import (
     reader,
 )
 from controller.errors import UsageError
-from controller.manifests import all_faults, below, manifests_of
+from controller.manifests import below, manifests_of
 from controller.model import view
 from controller.model.quantity import parse_duration
 from controller.model.source import Declaration
@@ -134,7 +134,7 @@ def of_path(path: Path, root: Path | None, config: Path | None) -> Iterator[Decl
     manifests = manifests_of(path, root, config)
     for file in below(path) if path.is_dir() else [path]:
         parsed = manifests.parsed(file)
-        if faults := all_faults(parsed):
+        if faults := parsed.all_faults:
             raise UsageError("\n".join(map(str, faults)))
         yield from (one.declaration for one in parsed.documents if one.declaration)
 

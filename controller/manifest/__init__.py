@@ -1,7 +1,7 @@
 """bytes -> model, or every fault at once. Pure: no files but the schemas, no clock."""
 
 from controller.manifest import cron, expression, graph
-from controller.manifest.between import between, wrong_calls
+from controller.manifest.between import between
 from controller.manifest.build import workflow
 from controller.manifest.duplicates import duplicates
 from controller.manifest.evaluate import condition, evaluated
@@ -28,5 +28,4 @@ __all__ = [
     "read_param",
     "resolve_params",
     "workflow",
-    "wrong_calls",
 ]

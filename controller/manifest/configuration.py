@@ -52,6 +52,7 @@ def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: s
         infrastructure_retry=infrastructure_retry(retry),
         log_max_size=size(document.get("logs", {}), "maxSize", 64 << 20),
         input_max_size=size(document.get("inputs", {}), "maxSize", 256 << 20),
+        groups={name: one["limit"] for name, one in document.get("groups", {}).items()},
         local_user=document.get("local", {}).get("user"),
         sources=sources(document.get("sources", ()), base, file),
         secrets={name: secret(name, ref) for name, ref in document.get("secrets", {}).items()},
@@ -139,6 +140,7 @@ def directory_source(document: Document, base: PurePath) -> DirectorySource:
 def common(document: Document) -> dict[str, Any]:
     return {
         "read_from": tuple(document.get("cache", {}).get("readFrom", ())),
+        "share_caches": document.get("cache", {}).get("shareCaches"),
         "exports": document.get("exports", False),
         "prune": document.get("prune", True),
         "allow_empty": document.get("allowEmpty", False),

@@ -13,7 +13,6 @@ _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
         schedule.run_policy is RunPolicy.IF_CHANGED for schedule in one.schedules
     ),
     "triggers[].workflow": lambda one: one.upstreams,
-    "concurrency.group": lambda one: one.concurrency,
     "history": lambda one: one.history != History(),
     "suspendAfter": lambda one: one.suspend_after,
     "expectEvery": lambda one: one.expect_every,

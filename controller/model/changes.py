@@ -72,11 +72,16 @@ class DropSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRun:
-    """A Pending run belongs to `instance` from now on; not applied when it isn't Pending."""
+    """A Pending run belongs to `instance` from now on; not applied when it isn't Pending.
+
+    With a `group` it takes a place in it; not applied when `limit` runs that are claimed hold one.
+    """
 
     run: str
     instance: str
     at: datetime
+    group: str | None = None
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

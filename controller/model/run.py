@@ -77,6 +77,7 @@ class Run:
     parent: str | None = None  # the run whose step this one is
     executor: str | None = None
     instance: str | None = None  # who runs it
+    group: str | None = None  # the concurrency group in which it holds a place while it is claimed
     spec: str = ""  # canonical JSON {"metadata", "spec"}: pinned; "" in listings
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> digest, once materialised
     versions: Mapping[str, str] = field(default_factory=dict)  # rondel, engine, cli, images

@@ -70,6 +70,7 @@ class GitSource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class DirectorySource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
     @property
     def ref(self) -> GitRef:
@@ -163,6 +165,7 @@ class Settings:
     log_max_size: int = 64 << 20  # bytes, per attempt
     input_max_size: int = 256 << 20  # bytes
     local_user: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)  # concurrency group -> its limit
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     receivers: Mapping[str, Receiver] = field(default_factory=dict)

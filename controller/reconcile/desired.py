@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from controller.manifest.between import wrong_calls
+from controller.manifest.between import between, links
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
 
 WORKFLOW = "Workflow"
@@ -37,7 +37,9 @@ class Loaded:
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
     faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
-    calls: Mapping[str, Fault] = field(default_factory=dict)  # name -> a call that can't be made
+    groups: frozenset[str] = frozenset()  # the names under the configuration's `groups`
+    linked: Mapping[str, tuple[ParsedDocument, ...]] = field(default_factory=dict)  # by file
+    between: Mapping[str, Fault] = field(default_factory=dict)  # name -> what is wrong with others
     path_faults: tuple[Fault, ...] = ()  # of the snapshot itself
     unreadable: tuple[str, ...] = ()  # of the snapshot
     emptied: bool = False  # nothing is left, and that is not believed
@@ -52,8 +54,15 @@ class Loaded:
         prune: bool = True,
         allow_empty: bool = False,
         owners: Mapping[str, str] | None = None,
+        groups: Iterable[str] = (),
     ) -> "Loaded":
-        return cls(source=source, prune=prune, allow_empty=allow_empty, owners=owners or {})
+        return cls(
+            source=source,
+            prune=prune,
+            allow_empty=allow_empty,
+            owners=owners or {},
+            groups=frozenset(groups),
+        )
 
     @cached_property
     def faults(self) -> tuple[Fault, ...]:
@@ -68,6 +77,16 @@ class Loaded:
         for name, file in self.owners.items():
             found.setdefault(file, set()).add(name)
         return {file: frozenset(names) for file, names in found.items()}
+
+    @cached_property
+    def limits(self) -> Mapping[str, int]:
+        """The limit of each concurrency group; of two that differ for now, the smaller one."""
+        found: dict[str, int] = {}
+        for one in self.declarations.values():
+            if one.concurrency is not None and one.concurrency.limit is not None:
+                group, limit = one.concurrency.group, one.concurrency.limit
+                found[group] = min(limit, found.get(group, limit))
+        return found
 
     @property
     def all_faults(self) -> tuple[Fault, ...]:
@@ -107,16 +126,20 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
     above it.
     """
     files, claims, faulty = dict(loaded.files), dict(loaded.claims), dict(loaded.faulty)
+    linked = dict(loaded.linked)
     touched = set(loaded.declarations) if loaded.emptied else set()
     for path, file in parsed.items():
         if file is None and (path in snapshot.entries or hidden(path, snapshot.unreadable)):
             continue
         before = files.pop(path, None)
         faulty.pop(path, None)
+        linked.pop(path, None)
         if file is not None:
             files[path] = record_of(file, names_before(loaded, path, before))
             if files[path].faults:
                 faulty[path] = files[path].faults
+            if naming := tuple(one for one in files[path].documents if links(one)):
+                linked[path] = naming
         touched |= reclaim(claims, path, before, files.get(path))
     gone = not files and not loaded.allow_empty and bool(loaded.declarations or loaded.owners)
     after = replace(
@@ -124,23 +147,23 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
         files=files,
         claims=claims,
         faulty=faulty,
+        linked=linked,
         path_faults=snapshot.faults,
         unreadable=snapshot.unreadable,
         emptied=gone,
         looked=True,
     )
-    return nothing_left(after) if gone else settle(*with_calls(after, touched))
+    return nothing_left(after) if gone else settle(*judged_between(after, touched))
 
 
-def with_calls(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
-    """Judge who calls whom anew: a file that changes may put callers in other files at fault."""
-    documents = (one for record in loaded.files.values() for one in record.documents)
-    known = {name for name, paths in loaded.claims.items() if paths}
-    calls = wrong_calls(documents, known=known)
-    moved = {
-        name for name in {**loaded.calls, **calls} if loaded.calls.get(name) != calls.get(name)
-    }
-    return replace(loaded, calls=calls), touched | moved
+def judged_between(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
+    """Judge anew who names whom: a file that changes may put those in other files at fault."""
+    if not loaded.linked and not loaded.between:
+        return loaded, touched
+    documents = (one for listed in loaded.linked.values() for one in listed)
+    before, found = loaded.between, between(documents, known=loaded.claims, groups=loaded.groups)
+    moved = {name for name in {**before, **found} if before.get(name) != found.get(name)}
+    return replace(loaded, between=found), touched | moved
 
 
 def nothing_left(loaded: Loaded) -> Loaded:
@@ -169,7 +192,8 @@ def reclaim(
     old = before.names if before else frozenset()
     new = now.names if now else frozenset()
     for name in old - new:
-        claims[name] = tuple(one for one in claims[name] if one != path)
+        left = tuple(one for one in claims.pop(name) if one != path)
+        claims |= {name: left} if left else {}
     for name in new - old:
         claims[name] = tuple(sorted((*claims.get(name, ()), path)))
     return {*old, *new}
@@ -182,9 +206,8 @@ def hidden(path: str, unreadable: Iterable[str]) -> bool:
 def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
     """A file that can't be read, or a document whose name can't, has lost none of its workflows."""
     documents = tuple(one for one in file.documents if one.kind == WORKFLOW)
-    faults = (*file.faults, *(fault for one in file.documents for fault in one.faults))
     doubtful = bool(file.faults) or any(map(is_nameless, file.documents))
-    return FileRecord(documents, faults, names if doubtful else frozenset())
+    return FileRecord(documents, file.all_faults, names if doubtful else frozenset())
 
 
 def is_nameless(document: ParsedDocument) -> bool:
@@ -195,23 +218,19 @@ def is_nameless(document: ParsedDocument) -> bool:
 
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
     """Judge each touched name anew."""
-    claims = dict(loaded.claims)
     declarations, invalid = dict(loaded.declarations), dict(loaded.invalid)
     changed = set()
     for name in touched:
         before = (declarations.pop(name, None), invalid.pop(name, None))
-        declaration, fault = judge(loaded, name, claims.get(name, ()))
+        declaration, fault = judge(loaded, name, loaded.claims.get(name, ()))
         if declaration is not None:
             declarations[name] = declaration
         if fault is not None:
             invalid[name] = fault
-        if not claims.get(name, ()):
-            claims.pop(name, None)
         if before != (declaration, fault):
             changed.add(name)
     return replace(
         loaded,
-        claims=claims,
         declarations=declarations,
         invalid=invalid,
         changed=frozenset(changed),
@@ -269,7 +288,7 @@ def text_of(loaded: Loaded, name: str, path: str) -> tuple[Declaration | None, F
             remedy="rename one of them",
         )
     if named and named[0].declaration is not None and not named[0].faults:
-        wrong = loaded.calls.get(name)
+        wrong = loaded.between.get(name)
         return (named[0].declaration, None) if wrong is None else (last, wrong)
     faults = named[0].faults if named and named[0].faults else record.faults
     return last, faults[0] if faults else None

@@ -1,6 +1,6 @@
 """Prometheus metrics, fed by the changes that the store has written. Never labelled by run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -87,11 +87,18 @@ class Metrics:
         self._statuses: dict[tuple[str, ...], str] = {}
         self._open: dict[str, Run] = {}
         self._started: dict[str, datetime] = {}
-        self._queue.labels("").set_function(self._waiting)
+        self._depths: Callable[[], Mapping[str, int]] = dict
 
     def text(self) -> bytes:
         """Return the exposition."""
+        self._queue.clear()
+        for group, depth in {"": 0, **self._depths()}.items():
+            self._queue.labels(group).set(depth)
         return generate_latest(self.registry)
+
+    def watch_queue(self, depths: Callable[[], Mapping[str, int]]) -> None:
+        """Tell how many runs wait, by group; "" is of the workflows without one."""
+        self._depths = depths
 
     def reconciled(self, kind: str, seconds: float) -> None:
         self._reconcile.labels(kind).observe(seconds)
@@ -134,9 +141,6 @@ class Metrics:
             self._step_seconds.observe((step.finished_at - step.started_at).total_seconds())
         if step.cache:
             self._asked.labels(step.cache["result"]).inc()
-
-    def _waiting(self) -> float:
-        return float(len(self._open) - len(self._started))
 
     def _created(self, run: Run) -> None:
         if not run.phase.terminal:

@@ -60,9 +60,18 @@ def _created(run: Run) -> Event:
 
 
 def _claim_run(tx: Transaction, change: c.ClaimRun) -> bool:
-    if not tx.change(tx.say.claim_run, {"k_id": change.run, "instance": change.instance}):
+    values = {
+        "k_id": change.run,
+        "instance": change.instance,
+        "group": change.group,
+        "limit": change.limit,
+    }
+    if not tx.change(tx.say.claim_run, values):
         return False
-    tx.tell_of_run(change.run, "RunClaimed", change.at, data={"instance": change.instance})
+    data: dict[str, Json] = {"instance": change.instance}
+    if change.group is not None:
+        data["group"] = change.group
+    tx.tell_of_run(change.run, "RunClaimed", change.at, data=data)
     return True
 
 

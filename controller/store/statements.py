@@ -111,8 +111,18 @@ class Statements:
     @cached_property
     def claim_run(self) -> Query:
         free = and_(t.run.c.phase == literal("Pending"), t.run.c.instance.is_(None))
+        holder = t.run.alias("run_in_group")
+        in_group = and_(
+            holder.c.concurrency_group == given("group"),
+            text(f"run_in_group.{t.ACTIVE}"),
+            holder.c.instance.is_not(None),
+        )
+        held = select(func.count()).select_from(holder).where(in_group).scalar_subquery()
+        has_place = or_(given("group").is_(None), held < _number("limit"))
         return self._query(
-            update(t.run).where(_is_given(t.run.c.id), free).values(instance=given("instance"))
+            update(t.run)
+            .where(_is_given(t.run.c.id), free, has_place)
+            .values(instance=given("instance"), concurrency_group=given("group"))
         )
 
     @cached_property
@@ -134,13 +144,14 @@ class Statements:
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), taken)
-            .values(**values, instance=None, started_at=None)
+            .values(**values, instance=None, concurrency_group=None, started_at=None)
         )
 
     @cached_property
     def retry_run(self) -> Query:
         bad = text("phase IN ('Cancelled', 'Error', 'Failed', 'Interrupted')")
         empty = {"message": "", "outputs": "{}", "instance": None, "not_before": None}
+        empty |= {"concurrency_group": None}
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), bad)

@@ -47,6 +47,7 @@ def _id(name: str) -> Column[str]:
 
 
 IS_CALLED = "parent IS NOT NULL"
+HOLDS_A_PLACE = f"concurrency_group IS NOT NULL AND {ACTIVE}"
 
 run = Table(
     "run",
@@ -81,11 +82,13 @@ run = Table(
     _time("started_at"),
     _time("finished_at"),
     _text("parent", None),  # the run whose step this one is
+    _text("concurrency_group", None),  # of a claimed run
     UniqueConstraint("source", "workflow", "identity", name="run_identity"),
     Index("run_by_parent", "parent", sqlite_where=text(IS_CALLED)),
     Index("run_by_workflow", "source", "workflow", "created_at"),
     Index("run_by_time", "created_at"),
     Index("run_active", "phase", sqlite_where=text(ACTIVE)),
+    Index("run_by_group", "concurrency_group", sqlite_where=text(HOLDS_A_PLACE)),
 )
 
 spec = Table(

@@ -144,6 +144,29 @@ async def test_a_started_run_has_its_steps_and_what_it_is_pinned_to(store):
     assert [step.name for step in steps] == ["s0", "s1"]
 
 
+async def test_a_group_has_so_many_places_and_no_more_whoever_claims(store, tmp_path):
+    other = await Store.open(tmp_path / "state", clock=FixedClock(), kind="exec")
+    runs = [a_run(id=f"w-{number}", identity=f"x:{number}") for number in range(12)]
+    await store.record(*(CreateRun(run=run) for run in runs))
+
+    def claim(who, run):
+        change = ClaimRun(run=run.id, instance=who.instance, at=NOON, group="s/g", limit=3)
+        return who.record(change)
+
+    claims = [claim(store if number % 2 else other, run) for number, run in enumerate(runs)]
+    answers = await asyncio.gather(*claims)
+    assert [done for (done,) in answers].count(True) == 3
+    held = [run for run, (done,) in zip(runs, answers, strict=True) if done]
+    assert (await the_run(store, held[0].id)).group == "s/g"
+    free = [run for run, (done,) in zip(runs, answers, strict=True) if not done]
+    assert await claim(store, free[0]) == (False,)
+    await store.record(FinishRun(run=held[0].id, phase=Phase.SUCCEEDED, at=NOON))
+    await store.record(RequeueRun(run=held[1].id, reason="SourceChanged", at=NOON))
+    assert (await the_run(store, held[1].id)).group is None
+    assert [await claim(store, run) for run in free[:3]] == [(True,), (True,), (False,)]
+    await other.close()
+
+
 async def test_a_requeued_run_can_be_claimed_again(store):
     await store.record(*begun(store.instance))
     requeue = RequeueRun(run="w-1", reason="SourceChanged", at=LATER, not_before=LATER)

@@ -15,7 +15,7 @@ def faults(specs, groups=()):
         lines = spec if "steps:" in spec else f"{spec}\n  steps: [{{name: s, script: x}}]"
         parsed = manifest.parse_file(f"{name}.yaml", HEAD.format(name, lines).encode())
         documents += parsed.documents
-    return between(documents, groups=groups)
+    return tuple(between(documents, groups=groups).values())
 
 
 def group(limit=None):
