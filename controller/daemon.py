@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -31,9 +30,8 @@ from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
 from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
-from controller.serve import listening
-from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
+from controller.sockets import Sockets
 from controller.source import open_source
 from controller.source.remote import local_folder
 from controller.store import ServeLock, Store
@@ -72,7 +70,7 @@ class Daemon:
         self._alarms = Alarms()
         self._secrets = ConfiguredSecrets(settings.secrets)
         self._metrics: Metrics | None = None
-        self._bound: socket.socket | None = None  # the TCP address, before anybody is answered
+        self._sockets = Sockets(settings)
         self._jump_base = 0.0
 
     async def serve(self) -> None:
@@ -80,7 +78,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             collector.pause()  # until everything is loaded
             stack.callback(collector.resume)
-            self._bind(stack)
+            self._sockets.bind(stack)
             await self._assemble(stack)
             self._catch_signals()
             async with asyncio.TaskGroup() as group:
@@ -97,11 +95,6 @@ class Daemon:
         if self._stop.is_set():
             self._now.set()
         self._stop.set()
-
-    def _bind(self, stack: AsyncExitStack) -> None:
-        """An address that can't be had is told at once, not when everything is loaded."""
-        if self.settings.listen is not None:
-            self._bound = stack.enter_context(listening.listen(self.settings))
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
         settings = self.settings
@@ -287,16 +280,7 @@ class Daemon:
         self._metrics.watch_queue(self._dispatcher.waiting)
         self._recorder.follow(self._metrics.follow)
         app = doors.create_app(self._requests(), self.store, self._metrics, self._deliveries())
-        server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
-        await server.start()
-        stack.push_async_callback(server.stop)
-        log.info("listening", socket=str(server.path))
-        if self._bound is not None:
-            gate = doors.Gate(app, self.store, self.clock, listening.names(self.settings))
-            outer = doors.TcpServer(gate, self._bound, self.settings.tls)
-            await outer.start()
-            stack.push_async_callback(outer.stop)
-            log.info("listening", address=outer.address)
+        await self._sockets.open(stack, doors, app, self.store, self.clock)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -86,7 +86,8 @@ def needs(method: str, path: str) -> Role:
     """Return the least role for a request; what nobody thought of is for admins."""
     if method in READING:
         return Role.VIEWER
-    return Role.OPERATOR if OPERATING.fullmatch(path) else Role.ADMIN
+    operating = method == "POST" and OPERATING.fullmatch(path)
+    return Role.OPERATOR if operating else Role.ADMIN
 
 
 def read_headers(scope: Any) -> Mapping[str, str]:

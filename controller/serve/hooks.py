@@ -28,7 +28,7 @@ def install(app: FastAPI, deliveries: Deliveries) -> None:
 async def bounded(request: Request) -> bytes:
     """Return the body; more than `LARGEST` is not read."""
     told = request.headers.get("content-length", "0")
-    if told.isdigit() and int(told) > LARGEST:
+    if told.isdecimal() and int(told) > LARGEST:
         raise too_large()
     body = bytearray()
     async for part in request.stream():

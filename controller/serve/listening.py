@@ -1,6 +1,7 @@
 """The TCP address of the API: read, refused where it would be open to all, bound."""
 
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from controller.errors import UsageError
 from controller.model.settings import Settings, Tls
 
+ADDRESS = re.compile(r"(?:(?P<name>[^\[\]:]+)|\[(?P<six>[^\[\]]+)\]):(?P<port>[0-9]{1,5})")
 LAST_PORT = 65_535
 
 
@@ -34,13 +36,12 @@ def listen(settings: Settings) -> socket.socket:
 
 def split(address: str) -> tuple[str, int]:
     """Return host and port of `HOST:PORT`, IPv6 in brackets. Raises UsageError."""
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not bare or not port.isdigit() or int(port) > LAST_PORT:
+    found = ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > LAST_PORT:
         raise UsageError(
             "is no address", where=f"listen: {address}", remedy="write HOST:PORT: 127.0.0.1:8080"
         )
-    return bare, int(port)
+    return found["name"] or found["six"], int(found["port"])
 
 
 def resolve(host: str, port: int, address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
