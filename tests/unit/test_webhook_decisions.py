@@ -111,9 +111,9 @@ def test_a_pass_over_what_a_delivery_left_comes_to_rest(policy, deliveries):
 
     for number in range(deliveries):
         one = replace(DELIVERY, id=f"d-{number}")
-        for change in answer(declaration, observed(), one, NOON):
-            if not change.run.phase.terminal:
-                seen.apply(change)
+        for created in answer(declaration, observed(), one, NOON):
+            if not created.run.phase.terminal:
+                seen.apply(created)
     first = plan(declaration, observed(), NOON)
     for change in first.changes:
         seen.apply(change)
