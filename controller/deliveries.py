@@ -131,4 +131,5 @@ class Deliveries:
         if declaration is None:
             return []
         made = answer(declaration, self._reconciler.observed(key), delivery, delivery.at)
-        return await self._reconciler.complete(key, Plan(changes=made))
+        completed = await self._reconciler.complete(key, Plan(changes=made), delivery.at)
+        return list(completed.changes)
