@@ -1,11 +1,14 @@
 """Webhooks in: `POST /hooks/{receiver}`. Signed or refused, and a refusal never says why."""
 
+import asyncio
+
 from fastapi import FastAPI, HTTPException, Request
 
 from controller.serve.paging import View
 from controller.serve.ports import Deliveries, Outcome
 
 LARGEST = 1 << 20  # bytes of a body
+BODY_SECONDS = 30.0
 
 
 def install(app: FastAPI, deliveries: Deliveries) -> None:
@@ -14,7 +17,11 @@ def install(app: FastAPI, deliveries: Deliveries) -> None:
         peer = request.client.host if request.client else ""
         if not deliveries.admits(peer):
             raise HTTPException(429, "too many deliveries; try later", {"Retry-After": "10"})
-        body = await bounded(request)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await bounded(request)
+        except TimeoutError as error:
+            raise HTTPException(408, "its body took too long") from error
         headers = {name.lower(): value for name, value in request.headers.items()}
         match await deliveries.accept(receiver, headers, body):
             case Outcome.REFUSED:

@@ -14,6 +14,7 @@ from controller.model.settings import Tls
 STOP_SECONDS = 3.0
 MODE = 0o600
 CONNECTIONS = 512  # to the TCP address, at once
+HEAD_SECONDS = 15.0  # for a first request there; uvicorn itself waits for ever
 
 
 class Server:
@@ -75,7 +76,7 @@ class TcpServer(Server):
 
     def __init__(self, app: Any, bound: socket.socket, tls: Tls | None) -> None:
         secured = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key} if tls else {}
-        super().__init__(app, bound, http="h11", limit_concurrency=CONNECTIONS, **secured)
+        super().__init__(app, bound, http=impatient(), limit_concurrency=CONNECTIONS, **secured)
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{'https' if tls else 'http'}://{shown}:{port}"
@@ -133,6 +134,22 @@ def peer_checked() -> Any:
             super().connection_made(transport)
 
     return PeerChecked
+
+
+def impatient() -> Any:
+    """Return uvicorn's HTTP protocol, closing connections that never ask for anything."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - only in a server
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(HEAD_SECONDS, self.give_up)
+
+        def give_up(self) -> None:
+            if self.cycle is None:  # no request was read
+                self.transport.close()  # type: ignore[unreachable]  # uvicorn hides that it may be None
+
+    return Impatient
 
 
 def peer_user(sock: Any) -> int:
