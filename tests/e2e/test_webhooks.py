@@ -298,3 +298,39 @@ def test_the_shell_line_of_the_guide_is_taken(controller, tmp_path):
     told = http.get("/api/v1/events").json()["items"]
     taken = [one["data"] for one in told if one["reason"] == "DeliveryTaken"]
     assert [one["receiver"] for one in taken] == ["generic"]
+
+
+def test_before_its_source_was_loaded_a_webhook_is_put_off_and_not_lost(controller, tmp_path):
+    """Nobody knows yet what names the receiver: the sender is told to come again."""
+    file = configure(tmp_path)
+    config = json.loads(file.read_text())
+    repository = tmp_path / "later"
+    config["sources"][0] = {
+        "name": "ops",
+        "kind": "Git",
+        "url": repository.as_uri(),
+        "trusted": True,
+        "interval": "1s",
+    }
+    file.write_text(json.dumps(config))
+    controller.start()
+    http = listening(controller)
+    headers = signed("generic")
+    put_off = http.post("/hooks/generic", content=BODY, headers=headers)
+    assert put_off.status_code == 503
+    assert put_off.json()["detail"] == "source 'ops' has not been loaded yet"
+    repository.mkdir()
+    (repository / "a.yaml").write_text(
+        manifest("deploy", spec="  triggers: [{webhook: generic}]\n")
+    )
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", "-C", repository, *words], check=True)
+    controller.until(
+        lambda: http.post("/hooks/generic", content=BODY, headers=headers).status_code == 202,
+        "its source was loaded",
+    )
+    assert [run.workflow for run in controller.runs()] == ["deploy"]
