@@ -191,6 +191,12 @@ def test_with_a_certificate_it_speaks_tls_also_beyond_loopback(started, certific
     assert str(http.base_url).startswith("https://")
     text = token(controller.state, "me", "viewer")
     assert http.get("/api/v1/runs", headers=bearer(text)).status_code == 200
+    server = ("--server", str(http.base_url).rstrip("/"))
+    operator = token(controller.state, "ops", "operator")
+    words = ("reconcile", "ops", *server)
+    assert rondel(controller.state, *words, RONDEL_TOKEN=operator).returncode == 4
+    own = {"RONDEL_TOKEN": operator, "SSL_CERT_FILE": certificate["cert"]}
+    assert rondel(controller.state, *words, **own).returncode == 0
     plain = str(http.base_url).replace("https", "http")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{plain}/healthz")
