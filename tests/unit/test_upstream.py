@@ -149,7 +149,7 @@ spec:
   triggers: [{trigger}]
   steps: [{{name: a, script: "true"}}]
 """
-    parsed = manifest.parse_file(text.encode(), source="main", path="w.yaml", blob="b")
+    parsed = manifest.parse_file("w.yaml", text.encode())
     return [str(fault) for one in parsed.documents for fault in one.faults]
 
 
