@@ -10,6 +10,8 @@ from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase
 from controller.model.source import Declaration
 from controller.model.workflow import Upstream
+from controller.observations import Key
+from controller.reconcile.upstream import ended_at
 from controller.store import Store
 from tests.store_lives import NOON, FixedClock, a_run
 
@@ -45,7 +47,7 @@ async def test_ends_after_the_mark_are_read_from_the_store_and_settled_once(stor
         for minute in (1, 2, 3)
     ]
     await store.record(*(CreateRun(run=run) for run in runs))
-    looked = []
+    looked: list[Key] = []
     ends = Ends(store, looked.extend)
     mark = NOON + timedelta(minutes=1)
     await ends.follow(
@@ -56,7 +58,7 @@ async def test_ends_after_the_mark_are_read_from_the_store_and_settled_once(stor
     ends.take(runs[2])  # told again: the same end
     assert len(ends.of(KEY)) == 2
     assert looked == [KEY]
-    through = runs[2].finished_at
+    through = ended_at(runs[2])
     answer = AnswerSchedule(source="main", workflow="second", schedule=MARK, through=through)
     ends.settle(KEY, given, [answer])
     assert ends.of(KEY) == ()
