@@ -17,6 +17,7 @@ from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher
+from controller.ends import Ends
 from controller.errors import RondelError, UsageError
 from controller.loading import Loading
 from controller.model.changes import CreateRun
@@ -123,6 +124,8 @@ class Daemon:
             secrets=self._secrets,
             clock=self.clock,
         )
+        self._ends = Ends(self.store, self._enqueue)
+        self._observations.follow_ends(self._ends.take)
         self._dispatcher = self._new_dispatcher()
         self._reconciler = self._new_reconciler()
         await self._add_sources()
@@ -162,6 +165,7 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             turn=self._turn,
+            ends=self._ends,
             outlet=Outlet(
                 dispatch=self._dispatcher.look,
                 cancel=lambda run_id, reason: self._engine.cancel(run_id, reason=reason),

@@ -22,7 +22,7 @@ from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.observations import Key
 from controller.reading import Reading
-from controller.reconcile import conditions, desired, keys
+from controller.reconcile import conditions, desired, keys, upstream
 from controller.reconcile.runs import GroupLimit
 from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
@@ -245,6 +245,15 @@ class Loading:
                 remedy = "define it, or list the source in its `sources`, in the configuration"
                 return Fault(
                     file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
+                )
+        for one in declaration.upstreams:
+            place = self._places.get(upstream.key_of(declaration.source, one)[0])
+            if "/" in one.workflow and (place is None or not place.settings.exports):
+                return Fault(
+                    file=declaration.file,
+                    pointer="/spec/triggers",
+                    problem=f"the source of {one.workflow!r} exports nothing",
+                    remedy="set `exports: true` at that source in the configuration",
                 )
         for alert in declaration.alerts:
             return Fault(

@@ -9,7 +9,6 @@ from controller.model.source import Declaration
 from controller.model.workflow import History
 
 _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
-    "triggers[].workflow": lambda one: one.upstreams,
     "history": lambda one: one.history != History(),
 }
 

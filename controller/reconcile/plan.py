@@ -12,7 +12,7 @@ from controller.model.condition import MISSED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
-from controller.reconcile import expectation, suspension
+from controller.reconcile import expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
@@ -95,7 +95,7 @@ class Pass:
 
     def plan(self) -> Plan:
         quiet = self.rests and not self.waiting
-        changes = [*(() if quiet else self.on_change()), *self.on_schedules()]
+        changes = [*(() if quiet else self.on_change()), *self.on_schedules(), *self.on_upstreams()]
         if self.left():
             changes += self.on_waiting()
             self.moments += [run.not_before for run in self.left() if run.not_before]
@@ -126,11 +126,26 @@ class Pass:
             self.after = replace(self.after, answered_change=self.after.change)
             yield self.create(self.run(Trigger.CHANGE, f"change:{self.after.change}"))
 
+    # Ends of upstreams.
+
+    def on_upstreams(self) -> Iterator[Change]:
+        """Start a run for each wanted end; but for Allow the newest takes the place of others."""
+        marks, due = upstream.answers(self.declaration, self.after, self.observed.ends, self.now)
+        yield from marks
+        alone = bool(due) and self.policy is not ConcurrencyPolicy.ALLOW
+        if alone:
+            yield from self.skip_all([*upstream.superseded(self.waiting)], "Superseded")
+        for one in due:
+            run = upstream.triggered(self.run(Trigger.UPSTREAM, upstream.identity(one.end)), one)
+            yield self.create(run, skipped="Superseded" if alone and one is not due[-1] else "")
+
     # Schedules.
 
     def on_schedules(self) -> Iterator[Change]:
         declared = {one.identity: one for one in self.declaration.schedules}
-        for identity in sorted({*self.before.answered} - {*declared}):
+        for identity in sorted(
+            {*self.before.answered} - {*declared} - upstream.markers(self.declaration)
+        ):
             yield forget(self.before, identity)
         for identity, one in sorted(declared.items()):
             answered = self.before.answered.get(identity)
@@ -252,7 +267,8 @@ class Pass:
     def create(self, run: Run, skipped: str = "") -> CreateRun:
         if skipped:
             return CreateRun(run=as_skipped(run, skipped, self.now))
-        self.starting.append(run)
+        if not run.phase.terminal:
+            self.starting.append(run)
         return CreateRun(run=run)
 
     def slot(self, schedule: Schedule, slot: datetime) -> Run:
