@@ -45,8 +45,9 @@ def backfill(  # noqa: PLR0917 - options of one command
 ) -> None:
     """Run a workflow once for each slot of a span of time, one after another, oldest first.
 
-    A date is midnight in the schedule's time zone. Example:
-    rondel backfill report --from 2026-11-01 --to 2026-11-08 --dry-run
+    A date is midnight in the schedule's time zone.
+
+    Example: rondel backfill report --from 2026-11-01 --to 2026-11-08 --dry-run
     """
     client = Client(server, state_dir, config)
     with reader(state_dir, config) as store:

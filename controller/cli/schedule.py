@@ -139,7 +139,8 @@ def of_path(path: Path, root: Path | None, config: Path | None) -> Iterator[Decl
         yield from (one.declaration for one in parsed.documents if one.declaration)
 
 
-def of_store(store: Reader, names: list[str]) -> Iterator[Declaration]:
+def of_store(store: Reader, names: list[str], *, suspended: bool = False) -> Iterator[Declaration]:
+    """Yield what is loaded; `suspended` adds those of which no slot starts."""
     found = [find_workflow(store, name) for name in names] if names else store.workflows()
     index = store.parsed({one.blob for one in found if one.blob}, manifest.READER_VERSION)
     for one in found:
@@ -150,7 +151,9 @@ def of_store(store: Reader, names: list[str]) -> Iterator[Declaration]:
             yield from (
                 document.declaration
                 for document in parsed.documents
-                if document.declaration and document.name == one.name and not one.suspended
+                if document.declaration
+                and document.name == one.name
+                and (suspended or not one.suspended)
             )
 
 
