@@ -44,3 +44,21 @@ def test_slots_that_ran_were_forbidden_or_lie_before_the_first_sighting(tmp_path
     text = rondel("explain", "w", "--at", ran.scheduled_time.isoformat())
     assert f"tick  Succeeded: run {ran.id}" in text.stdout
     assert rondel("explain", "w", "--at", "soon").returncode == 2
+
+
+def test_schedule_names_what_is_suspended_and_notes_what_the_clock_does(tmp_path, rondel):
+    folder = tmp_path / "w"
+    folder.mkdir()
+    berlin = "  schedules: [{cron: '30 2 * * *', timeZone: Europe/Berlin}]\n"
+    (folder / "w.yaml").write_text(manifest("w", "true", berlin))
+    (folder / "s.yaml").write_text(manifest("s", "true", f"  suspend: true\n{berlin}"))
+    ControllerProcess(tmp_path, "--source", str(folder)).start().stop()
+    words = ("schedule", "--after", "2027-03-28T00:00:00Z", "--count", "1")
+    told = rondel(*words)
+    assert "suspended, no slot starts: w/s" in told.stderr
+    assert "2027-03-28T01:00:00Z w: 02:30 doesn't exist on 2027-03-28" in told.stdout
+    (one,) = json.loads(rondel(*words, "-o", "json").stdout)
+    assert (one["source"], one["workflow"]) == ("w", "w")
+    assert one["note"].endswith("runs at 03:00")
+    told = rondel("explain", "w", "--at", "2027-03-28T02:30")  # there is no such time that day
+    assert "Ahead" in told.stdout
