@@ -55,7 +55,7 @@ def story(facts: Facts, schedule: Schedule, at: datetime) -> Story:
     if run is not None:
         return Story(run.reason or str(run.phase), schedule.identity, run.id, told(facts, run, at))
     answer, words = without_run(facts, schedule, at)
-    return Story(answer, schedule.identity, None, words)
+    return Story(answer, schedule.identity, None, words + filled(facts, schedule, at))
 
 
 def nearest_slots(schedule: Schedule, at: datetime) -> str:
@@ -141,6 +141,14 @@ def awaited(facts: Facts, run: Run) -> str:
 
 
 # A slot that has none.
+
+
+def filled(facts: Facts, schedule: Schedule, at: datetime) -> str:
+    """Return the run that people have made for the slot, if one is kept."""
+    own = [
+        one for one in facts.runs if (one.schedule, one.scheduled_time) == (schedule.identity, at)
+    ]
+    return f"; run {own[0].id} ({own[0].trigger}) is {own[0].phase}" if own else ""
 
 
 def without_run(facts: Facts, schedule: Schedule, at: datetime) -> tuple[str, str]:

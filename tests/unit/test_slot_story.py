@@ -140,6 +140,11 @@ RAN = slot_run(phase=Phase.SUCCEEDED, started_at=SLOT + 2 * SECOND, finished_at=
             "NotLookedAt",
             "after 2027-03-10T11:00:00Z have not been dealt with yet; no controller is running",
         ),
+        (
+            facts(runs=[replace(RAN, id="w-filled", trigger=Trigger.BACKFILL)]),
+            "Unknown",
+            "; run w-filled (Backfill) is Succeeded",
+        ),
         (facts(answered=None), "NotSeen", "a controller is registered"),
     ],
 )
