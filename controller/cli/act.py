@@ -29,6 +29,7 @@ from controller.errors import UsageError
 from controller.model.condition import WorkflowStatus, find
 from controller.model.run import Phase
 from controller.model.workflow import Json
+from controller.reconcile.backfill import MARK as BACKFILL
 from controller.store.reader import Reader
 
 LOOK_SECONDS = 0.05
@@ -122,17 +123,21 @@ def params_of(store: Reader, found: WorkflowStatus, given: list[str] | None) -> 
 
 
 def cancel(
-    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN-OR-BACKFILL")],
     now: Annotated[bool, typer.Option("--now", help="Without hooks and finally steps.")] = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     server: ServerOption = None,
 ) -> None:
-    """Cancel a run; its `onCancel` and `finally` run unless --now.
+    """Cancel a run, or what is left of a backfill; `onCancel` and `finally` run unless --now.
 
     Example: rondel cancel report-1a2b3c4d5e
     """
     client = Client(server, state_dir, config)
+    if BACKFILL in run_id:
+        told = client.post(f"/backfills/{run_id}/cancel", {"now": now})
+        print(f"backfill {run_id}: {told['cancelled']} runs are being cancelled")
+        return
     found = run_id_of(client, config, state_dir, run_id)
     client.post(f"/runs/{found}/cancel", {"now": now})
     print(f"run {found} is being cancelled")

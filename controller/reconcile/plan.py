@@ -206,8 +206,8 @@ class Pass:
         return any(self.is_in_the_way(other, run, moment) for other in self.unfinished())
 
     def is_in_the_way(self, other: Run, run: Run, moment: datetime) -> bool:
-        if other.id == run.id or other.created_at > moment:
-            return False
+        if other.id == run.id or other.created_at > moment or other.trigger is Trigger.BACKFILL:
+            return False  # a slot waits for a backfill's run, and is not lost to it
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
 
     def is_too_late(self, run: Run) -> bool:
@@ -237,7 +237,8 @@ class Pass:
 
     def replaces(self, new: Run, old: Run) -> bool:
         if new.trigger in BY_POLICY:
-            return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+            replacing = self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+            return replacing and old.trigger is not Trigger.BACKFILL
         trigger = self.declaration.on_change
         both = new.trigger is old.trigger is Trigger.CHANGE
         return both and trigger is not None and trigger.cancel_in_progress and is_older(old, new)

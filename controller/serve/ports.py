@@ -9,6 +9,7 @@ from controller.model.cache import CacheEntry, Prune
 from controller.model.condition import Suspension
 from controller.model.run import Run
 from controller.model.workflow import Json
+from controller.reconcile.backfill import Wish
 
 T = TypeVar("T")
 
@@ -35,6 +36,19 @@ class Controller(Protocol):
         key: str | None = None,
     ) -> Run:
         """Create a manual run. Raises UsageError, RefusedError."""
+        ...
+
+    async def backfill(
+        self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
+    ) -> tuple[list[Run], int]:
+        """Create a run for each slot; return them, and how many are new.
+
+        Raises UsageError, RefusedError.
+        """
+        ...
+
+    async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
+        """Cancel what is left of a backfill; return how many runs. Raises RefusedError."""
         ...
 
     async def retry(self, run_id: str, *, queue: bool = False) -> Run:

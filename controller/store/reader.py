@@ -161,6 +161,12 @@ class Reader:
         query = select(t.run).where(begins).order_by(*_NEWEST_FIRST).limit(limit)
         return [rows.read_run(row) for row in self.fetch(query)]
 
+    def any_run(self, source: str, workflow: str, prefix: str) -> bool:
+        """Tell whether a run of the workflow has an identity that begins so."""
+        begins = (t.run.c.identity >= prefix) & (t.run.c.identity < prefix + "\U0010ffff")
+        query = _where(select(t.run.c.id), t.run, source=source, workflow=workflow)
+        return bool(self.fetch(query.where(begins).limit(1)))
+
     def steps(self, run_id: str) -> list[StepRun]:
         """Return the run's steps in the manifest's order, combinations by their index."""
         s = t.step_run.c
