@@ -19,7 +19,7 @@ from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource
 from controller.model.source import Declaration, Fault, Snapshot
-from controller.model.workflow import Input
+from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys
@@ -200,6 +200,14 @@ class Loading:
     def declaration(self, key: Key) -> Declaration | None:
         place = self._places.get(key[0])
         return place.loaded.declarations.get(key[1]) if place else None
+
+    def histories(self) -> dict[Key, History]:
+        """Return what each declared workflow says of its own history."""
+        return {
+            one.key: one.history
+            for place in self._places.values()
+            for one in place.loaded.declarations.values()
+        }
 
     def known(self, source: str) -> bool:
         """Tell whether a source's content is known: before that, nothing of it counts as gone."""

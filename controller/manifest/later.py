@@ -6,12 +6,10 @@ A field moves out of here when the planner learns it. Until then everybody is to
 from collections.abc import Callable, Mapping
 
 from controller.model.source import Declaration
-from controller.model.workflow import History
 
 _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
     "triggers[].workflow": lambda one: one.upstreams,
     "triggers[].webhook": lambda one: one.webhooks,
-    "history": lambda one: one.history != History(),
 }
 
 
