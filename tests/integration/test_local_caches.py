@@ -295,5 +295,6 @@ async def test_whoever_waited_for_a_cache_that_was_pruned_meanwhile_gets_a_new_o
     lock.unlink()
     os.close(pruner)
     held = await waiting
+    assert held is not None
     assert os.fstat(held).st_ino == lock.stat().st_ino
     os.close(held)
