@@ -27,13 +27,14 @@ from tests.bench.soak import soak
 from tests.bench.start import start
 from tests.bench.steady import steady
 from tests.bench.warm import warm
+from tests.bench.week import week
 
 Operation = Callable[[Path, Scale], list[Row]]
 OPERATIONS: dict[str, Operation] = {
     one.__name__: one
     for one in (
         *(start, chain, fan, cached, record, change, commit),
-        *(cold, warm, steady, idle, jitter, due, crash, soak),
+        *(cold, warm, steady, idle, jitter, due, crash, soak, week),
     )
 }
 

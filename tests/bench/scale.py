@@ -16,6 +16,7 @@ class Scale:
     flight: int  # runs of crash
     many_due: int  # workflows of due
     days: int  # of soak
+    ends: int  # of the daemon of week
 
 
 FULL = Scale(
@@ -30,6 +31,7 @@ FULL = Scale(
     flight=100,
     many_due=10_000,
     days=7,
+    ends=16,
 )
 SMALL = Scale(
     rounds=3,
@@ -43,6 +45,7 @@ SMALL = Scale(
     flight=30,
     many_due=1_000,
     days=2,
+    ends=4,
 )
 TINY = Scale(
     rounds=1,
@@ -56,5 +59,6 @@ TINY = Scale(
     flight=2,
     many_due=4,
     days=1,
+    ends=1,
 )
 SCALES = {"small": SMALL, "full": FULL, "tiny": TINY}
