@@ -46,7 +46,7 @@ def seconds_to_end() -> float:
 
 
 def routes() -> set[str]:
-    app = create_app(None, None, Metrics())  # type: ignore[arg-type]  # nothing is asked of it
+    app = create_app(None, None, Metrics(), None)  # type: ignore[arg-type]  # nothing is asked of it
     return set(app.openapi()["paths"])
 
 
