@@ -88,7 +88,22 @@ class Manifests:
 
     def between(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
         """Return what is wrong between the workflows of these files and others below the root."""
-        own = {one.name: one for file in files.values() for one in file.documents if one.name}
+        own, known = self._reached(files)
+        groups = None if self._settings is None else self._settings.groups.keys()
+        faults = manifest.between(known.values(), groups=groups)
+        return tuple(fault for name, fault in faults.items() if name in own)
+
+    def awaited(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
+        """Return triggers of these files that wait for a workflow that isn't below the root."""
+        own, known = self._reached(files)
+        return manifest.awaited(own.values(), known)
+
+    def _reached(
+        self, files: Mapping[str, ParsedFile]
+    ) -> tuple[Mapping[str, ParsedDocument], Mapping[str, ParsedDocument]]:
+        """Return the workflows of these files; and with them those that they have to do with."""
+        documents = (one for file in files.values() for one in file.documents)
+        own = {one.name: one for one in documents if one.name and is_workflow(one, one.name)}
         known = {**self._fellows(own.values(), {self.name(Path(file)) for file in files}), **own}
         pending = [name for one in known.values() for name in named_by(one)]
         while pending:
@@ -96,9 +111,7 @@ class Manifests:
             if name not in known and (found := self._plain(name)):
                 known[name] = found[0]
                 pending += named_by(found[0])
-        groups = None if self._settings is None else self._settings.groups.keys()
-        faults = manifest.between(known.values(), groups=groups)
-        return tuple(fault for name, fault in faults.items() if name in own)
+        return own, known
 
     def _fellows(
         self, documents: Iterable[ParsedDocument], but: Container[str]

@@ -54,17 +54,21 @@ def validate(
     """
     parsed: dict[str, ParsedFile] = {}
     between: dict[Fault, None] = {}  # each once, also where paths overlap
+    awaited: dict[Fault, None] = {}
     for path in paths:
         manifests = manifests_of(path, root, config)
         found = {str(file): manifests.parsed(file) for file in _files([path])}
         parsed |= found
         between |= dict.fromkeys(manifests.between(found))
+        awaited |= dict.fromkeys(manifests.awaited(found))
     faults = [fault for one in parsed.values() for fault in one.all_faults]
     faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:
         print(json.dumps([fault_view(one) for one in faults], indent=2, ensure_ascii=False))
     else:
         _tell(parsed, faults, verbose=verbose)
+        for one in awaited:
+            print(f"warning: {one}", file=sys.stderr)
     if faults:
         raise typer.Exit(2)
 

@@ -38,7 +38,7 @@ def between(
 ) -> Mapping[str, Fault]:
     """Return what is wrong between the workflows of one source: the first fault of each, by name.
 
-    Two limits for one group, or none; a limit for a group of the configuration; the name of a
+    Two limits for one group, or none; a limit for a group of the configuration; a call of a
     workflow that isn't there (a faulty one is); workflows that call, or start, each other.
     Names of other sources (`source/name`) are not judged.
 
@@ -55,13 +55,21 @@ def between(
     faults: dict[str, Fault] = {}
     for name, fault in (
         *_groups(declared, groups),
-        *_unknown(declared, names, "/spec/triggers", upstreams_of),
         *_unknown(declared, names, "/spec/steps", calls_of),
         *_circles(declared, calls_of, "workflows use each other"),
         *_circles(declared, upstreams_of, "workflows start each other"),
     ):
         faults.setdefault(name, fault)
     return dict(sorted(faults.items()))
+
+
+def awaited(documents: Iterable[ParsedDocument], known: Collection[str]) -> tuple[Fault, ...]:
+    """Return triggers that wait for a workflow that isn't there: no fault, it may come later."""
+    declared = {
+        one.name: Declared(one.line, one.declaration) for one in documents if one.declaration
+    }
+    found = _unknown(declared, {*known}, "/spec/triggers", upstreams_of)
+    return tuple(fault for _, fault in found)
 
 
 def calls_of(declaration: Declaration) -> tuple[str, ...]:
