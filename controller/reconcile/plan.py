@@ -152,7 +152,7 @@ class Pass:
     # Runs that wait.
 
     def on_waiting(self) -> Iterator[Change]:
-        slots = [run for run in self.left() if run.trigger is Trigger.SCHEDULE]
+        slots = [run for run in self.left() if is_slot(run)]
         created = {run.id for run in self.starting}
         late = [run for run in slots if self.is_too_late(run)]
         yield from self.skip_all(late, "QueueTimeout")
@@ -180,8 +180,8 @@ class Pass:
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
 
     def is_too_late(self, run: Run) -> bool:
-        """A slot waits so long for its turn and no longer; changes are never dropped."""
-        if self.declaration.queue_timeout is None:
+        """A slot waits so long for its turn and no longer; one that had its turn has it again."""
+        if self.declaration.queue_timeout is None or run.reason:
             return False
         end = (run.not_before or run.created_at) + self.declaration.queue_timeout
         self.look_at(end)
@@ -205,7 +205,7 @@ class Pass:
                 yield run.id, "Replaced"
 
     def replaces(self, new: Run, old: Run) -> bool:
-        if new.trigger is Trigger.SCHEDULE:
+        if is_slot(new):
             return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
         trigger = self.declaration.on_change
         both = new.trigger is old.trigger is Trigger.CHANGE
@@ -275,6 +275,11 @@ class Pass:
             inputs=dict(self.observed.inputs),
             created_at=self.now,
         )
+
+
+def is_slot(run: Run) -> bool:
+    """Tell whether a schedule started the run; what a person asks for again counts as manual."""
+    return run.trigger is Trigger.SCHEDULE and not is_again(run)
 
 
 def is_superseded(run: Run) -> bool:
