@@ -10,12 +10,13 @@ import structlog
 
 from controller import collector, manifest
 from controller.clock import Clock
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import RefusedError, RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
 from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus, WorkflowStatus
+from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.run import Event
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource
 from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import Input
@@ -49,6 +50,7 @@ class Place:
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
     seen: asyncio.Event = field(default_factory=asyncio.Event)  # the first look is over
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # its suspension is another one
 
 
 class Loading:
@@ -90,7 +92,7 @@ class Loading:
             settings=settings,
             source=source,
             reading=Reading(self._store, source, self._dagger.agents, self._name_fault),
-            status=renewed(status, fresh),
+            status=renewed(status, fresh, suspend=settings.suspend),
             loaded=desired.Loaded.empty(
                 settings.name,
                 prune=settings.prune,
@@ -100,7 +102,7 @@ class Loading:
             ),
             remembered=tuple(remembered),
         )
-        if settings.suspend:
+        if self._places[settings.name].status.suspended:
             self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
 
     async def follow(self, name: str) -> None:
@@ -108,13 +110,53 @@ class Loading:
         place = self._places[name]
         while True:
             try:
+                await self._rest(place)
                 async for look in place.source.snapshots():
+                    await self._rest(place)
                     await self._take(place, look)
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
             place.seen.set()
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _rest(self, place: Place) -> None:
+        """Return when the source isn't suspended by a person any more."""
+        while (held := place.status.suspension) is not None:
+            place.moved.clear()
+            left = held.until - self._clock.now() if held.until else None
+            try:
+                async with asyncio.timeout(left.total_seconds() if left is not None else None):
+                    await place.moved.wait()
+            except TimeoutError:
+                await self.suspend(place.settings.name, None)
+
+    async def suspend(self, name: str, suspension: Suspension | None) -> None:
+        """Look at a source no more, or with None again; what is loaded of it stays as it is.
+
+        Raises:
+            KeyError: there is no such source.
+            RefusedError: the configuration says `suspend: true`.
+        """
+        place = self._places[name]
+        if suspension is None and place.settings.suspend:
+            raise RefusedError(
+                "the configuration says `suspend: true`",
+                where=f"source {name}",
+                remedy="change it there",
+            )
+        suspended = place.settings.suspend or suspension is not None
+        place.status = replace(place.status, suspension=suspension, suspended=suspended)
+        event = Event(
+            at=self._clock.now(),
+            reason="SourceSuspended" if suspension else "SourceResumed",
+            source=name,
+            message=str(suspension or ""),
+        )
+        await self._recorder.record(PutSource(status=place.status, event=event))
+        place.moved.set()
+        if suspension is None:
+            place.source.look()
 
     async def _take(self, place: Place, look: Snapshot | Exception) -> None:
         try:
@@ -369,14 +411,14 @@ def ref(settings: GitSource | DirectorySource) -> str:
     return settings.ref.text if isinstance(settings, GitSource) else ""
 
 
-def renewed(old: SourceStatus | None, fresh: SourceStatus) -> SourceStatus:
+def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:
     """Another place or ref under an old name is another generation of the source."""
     if old is None:
-        return fresh
+        return replace(fresh, suspended=suspend)
     same = (old.kind, old.location, old.ref) == (fresh.kind, fresh.location, fresh.ref)
-    if same:
-        return old
-    return replace(fresh, generation=old.generation + 1)
+    status = old if same else replace(fresh, generation=old.generation + 1)
+    suspended = suspend or old.suspension is not None
+    return replace(status, suspension=old.suspension, suspended=suspended)
 
 
 def told(place: Place, snapshot: Snapshot) -> Snapshot:

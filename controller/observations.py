@@ -11,13 +11,14 @@ from controller.model.changes import (
     CreateRun,
     FinishRun,
     ForgetSchedule,
+    PutSuspension,
     PutWorkflow,
     RequeueRun,
     RetryRun,
     StartRun,
 )
 from controller.model.condition import WorkflowStatus
-from controller.model.run import Phase, Run
+from controller.model.run import FAILURES, Phase, Run
 
 Key: TypeAlias = tuple[str, str]
 """(source, workflow)"""
@@ -26,6 +27,12 @@ Key: TypeAlias = tuple[str, str]
 def is_planned(run: Run) -> bool:
     """A run that is a step of another is no answer to a trigger: the planner never sees it."""
     return not run.phase.terminal and run.parent is None
+
+
+def failures_after(before: int, phase: Phase) -> int:
+    if phase is Phase.SUCCEEDED:
+        return 0
+    return before + (phase in FAILURES)
 
 
 class Observations:
@@ -68,14 +75,14 @@ class Observations:
         match change:
             case PutWorkflow(status=status):
                 self._put(status)
-            case AnswerSchedule() | ForgetSchedule():
-                self._answer(change)
+            case AnswerSchedule() | ForgetSchedule() | PutSuspension():
+                self._note(change)
             case CreateRun(run=run) | RetryRun(run=run) if is_planned(run):
                 self._add(run)
             case ClaimRun(run=run_id, instance=instance, group=group):
                 self._update(run_id, instance=instance, group=group)
-            case StartRun(run=run_id, at=at):
-                self._update(run_id, phase=Phase.RUNNING, started_at=at)
+            case StartRun(run=run_id, at=at, inputs=inputs):
+                self._update(run_id, phase=Phase.RUNNING, started_at=at, inputs=inputs)
             case RequeueRun(run=run_id, reason=reason, not_before=not_before):
                 self._update(
                     run_id,
@@ -104,8 +111,17 @@ class Observations:
                 last_phase=old.last_phase,
                 last_success_at=old.last_success_at,
                 last_failure_at=old.last_failure_at,
+                last_keys=old.last_keys,
+                failures=old.failures,
+                suspension=old.suspension,
             )
         self._statuses[key] = status
+
+    def _note(self, change: AnswerSchedule | ForgetSchedule | PutSuspension) -> None:
+        if isinstance(change, PutSuspension):
+            self._suspend(change)
+        else:
+            self._answer(change)
 
     def _answer(self, change: AnswerSchedule | ForgetSchedule) -> None:
         key = (change.source, change.workflow)
@@ -117,7 +133,15 @@ class Observations:
             answered[change.schedule] = change.through
         else:
             answered.pop(change.schedule, None)
-        self._statuses[key] = replace(old, answered=answered)
+        keys = {name: one for name, one in old.last_keys.items() if name in answered}
+        self._statuses[key] = replace(old, answered=answered, last_keys=keys)
+
+    def _suspend(self, change: PutSuspension) -> None:
+        key = (change.source, change.workflow)
+        old = self._statuses.get(key)
+        if old is not None:
+            failures = old.failures if change.suspension else 0
+            self._statuses[key] = replace(old, suspension=change.suspension, failures=failures)
 
     def _add(self, run: Run) -> None:
         key = (run.source, run.workflow)
@@ -133,20 +157,25 @@ class Observations:
         key = self._keys.pop(change.run, None)
         if key is None:
             return
-        self._active[key].pop(change.run)
+        run = self._active[key].pop(change.run)
         if not self._active[key]:
             del self._active[key]
-        self._settle(key, change)
+        self._settle(key, change, run)
 
-    def _settle(self, key: Key, change: FinishRun) -> None:
+    def _settle(self, key: Key, change: FinishRun, run: Run) -> None:
         status = self._statuses.get(key)
         if status is None or change.phase is Phase.SKIPPED:
             return
         succeeded = change.phase is Phase.SUCCEEDED
+        keys = dict(status.last_keys)
+        if succeeded and run.schedule is not None and run.schedule in status.answered:
+            keys[run.schedule] = run.key
         self._statuses[key] = replace(
             status,
             last_run=change.run,
             last_phase=change.phase,
             last_success_at=change.at if succeeded else status.last_success_at,
-            last_failure_at=status.last_failure_at if succeeded else change.at,
+            last_failure_at=change.at if change.phase in FAILURES else status.last_failure_at,
+            last_keys=keys,
+            failures=failures_after(status.failures, change.phase),
         )

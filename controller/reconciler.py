@@ -14,14 +14,19 @@ from controller.loading import Loading
 from controller.model.changes import Change, CreateRun, FinishRun, PutWorkflow
 from controller.model.run import Phase, Run
 from controller.observations import Key, Observations
-from controller.reconcile.plan import Observed, Plan, plan
+from controller.reconcile.plan import Observed, Plan, as_skipped, is_unchanged, plan
 from controller.reconcile.queue import WorkQueue
 from controller.recorder import Recorder
 
 log = structlog.get_logger()
 
+UNCHANGED = "Unchanged"
 LOOK_AGAIN = timedelta(minutes=1)  # at a workflow whose pass failed
 KEYS_A_BATCH = 500  # so that one transaction stays short and the loop breathes
+
+
+def is_left_out(change: Change) -> bool:
+    return isinstance(change, CreateRun) and change.run.reason == UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,9 @@ class Reconciler:
 
     async def _reconcile(self, keys: list[Key]) -> None:
         now = self._clock.now()
-        plans = [(key, made) for key in keys if (made := self._plan(key, now)) is not None]
-        changes = [change for key, made in plans for change in await self._complete(key, made)]
+        found = ((key, self._plan(key, now)) for key in keys)
+        plans = [(key, await self._complete(key, made, now)) for key, made in found if made]
+        changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
         for key, made in plans:
@@ -131,14 +137,25 @@ class Reconciler:
         for key in keys:
             self._queue.add_at(key, self._clock.now() + LOOK_AGAIN)
 
-    async def _complete(self, key: Key, made: Plan) -> list[Change]:
-        """Pin the new runs: what the planner leaves out is the spec and the params' defaults."""
-        return [
-            replace(change, run=await self._pinned(key, change.run))
-            if isinstance(change, CreateRun) and not change.run.phase.terminal
-            else change
-            for change in made.changes
-        ]
+    async def _complete(self, key: Key, made: Plan, now: datetime) -> Plan:
+        """Pin the new runs: what the planner leaves out is the spec and the params' defaults.
+
+        With the params it shows which slots have nothing new to do. What was planned around such
+        a run is planned anew, without it.
+        """
+        changes = [await self._completed(key, change, now) for change in made.changes]
+        if not any(map(is_left_out, changes)):
+            return replace(made, changes=tuple(changes))
+        return replace(made, changes=tuple(changes), cancels=(), wake_at=now)
+
+    async def _completed(self, key: Key, change: Change, now: datetime) -> Change:
+        if not isinstance(change, CreateRun) or change.run.phase.terminal:
+            return change
+        run = await self._pinned(key, change.run)
+        declaration = self._loading.declaration(key)
+        if declaration and is_unchanged(declaration, self._observations.status(key), run):
+            run = as_skipped(run, UNCHANGED, now)
+        return replace(change, run=run)
 
     async def _pinned(self, key: Key, run: Run) -> Run:
         try:

@@ -10,7 +10,8 @@ from controller.errors import RefusedError, UsageError
 from controller.execute.engine import RunEngine
 from controller.loading import Loading
 from controller.model.cache import CacheEntry, Prune
-from controller.model.changes import CreateRun, FinishRun
+from controller.model.changes import CreateRun, FinishRun, PutSuspension
+from controller.model.condition import Suspension
 from controller.model.run import Phase, Run, StepRun
 from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.observations import Key, Observations
@@ -209,6 +210,37 @@ class Requests:
     async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
         """Forget kept results of steps; return them."""
         return await prune(self._store, self._recorder, wish, self._clock.now())
+
+    async def suspend(
+        self, source: str, workflow: str | None, suspension: Suspension | None
+    ) -> None:
+        """Suspend a workflow, or a source when none is named; None resumes it.
+
+        Raises:
+            UsageError: there is no such workflow or source.
+            RefusedError: it is the manifest, or the configuration, that suspends it.
+        """
+        if workflow is None:
+            try:
+                await self._loading.suspend(source, suspension)
+            except KeyError as error:
+                raise UsageError(f"there is no source {source!r}") from error
+            return
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        if suspension is None and declaration.suspended:
+            raise RefusedError(
+                "its manifest says `suspend: true`",
+                where="/".join(target),
+                remedy=f"change it in {declaration.file}",
+            )
+        async with self._turn:
+            await self._recorder.record(
+                PutSuspension(source=source, workflow=workflow, suspension=suspension)
+            )
+        self._enqueue([target])
 
     def reconcile(self, source: str) -> None:
         """Have a source looked at now. Raises UsageError when there is none of that name."""

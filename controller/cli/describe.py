@@ -84,6 +84,7 @@ def source_facts(found: SourceStatus) -> list[tuple[str, str]]:
         ("Applied", found.last_applied_revision or "-"),
         ("Applied at", f"{ago(found.last_success_at, now())} ago"),
         ("Workflows", str(found.workflows)),
+        ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
         ("Health", str(found.health)),
     ]
@@ -114,12 +115,18 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
         ("Generation", f"{found.generation} (observed {found.observed_generation})"),
         ("Changes", str(found.change)),
         *((("Retired", "yes"),) if found.retired else ()),
-        ("Suspended", "yes" if found.suspended else "no"),
+        ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
         ("Health", health),
         ("Last success", ago(found.last_success_at, moment)),
         ("Last failure", ago(found.last_failure_at, moment)),
     ]
+
+
+def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
+    if found.suspension is not None:
+        return str(found.suspension)
+    return "by what is declared" if found.suspended else "no"
 
 
 def tell_schedules(store: Reader, found: WorkflowStatus) -> None:

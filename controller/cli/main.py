@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "retry": ("again", "retry", "Go on with a run that ended badly."),
     "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
     "cancel": ("act", "cancel", "Cancel a run."),
+    "suspend": ("suspend", "suspend", "Keep a workflow or a source from starting anything."),
+    "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
 }
 

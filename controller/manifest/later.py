@@ -6,17 +6,12 @@ A field moves out of here when the planner learns it. Until then everybody is to
 from collections.abc import Callable, Mapping
 
 from controller.model.source import Declaration
-from controller.model.workflow import History, RunPolicy
+from controller.model.workflow import History
 
 _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
-    "schedules[].runPolicy: IfChanged": lambda one: any(
-        schedule.run_policy is RunPolicy.IF_CHANGED for schedule in one.schedules
-    ),
     "triggers[].workflow": lambda one: one.upstreams,
     "triggers[].webhook": lambda one: one.webhooks,
     "history": lambda one: one.history != History(),
-    "suspendAfter": lambda one: one.suspend_after,
-    "expectEvery": lambda one: one.expect_every,
 }
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from controller.model.cache import CacheEntry
-from controller.model.condition import SourceStatus, WorkflowStatus
+from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.workflow import Json
 
@@ -45,13 +45,22 @@ class ForgetSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutWorkflow:
-    """Replace a workflow's observed state, but for `answered` and the last_* fields of runs.
+    """Replace a workflow's observed state, but for what runs, slots and suspensions leave in it.
 
     `event` is written with it; None for a mere refresh.
     """
 
     status: WorkflowStatus
     event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutSuspension:
+    """Suspend a workflow, or with None resume it: then its failures are counted anew."""
+
+    source: str
+    workflow: str
+    suspension: Suspension | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +221,7 @@ Change: TypeAlias = (
     | AnswerSchedule
     | ForgetSchedule
     | PutWorkflow
+    | PutSuspension
     | PutSource
     | DropSource
     | ClaimRun

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from controller import digest
 from controller.model.workflow import Json
 
 LONGEST_SHOWN = 40  # letters of one value in a label
@@ -28,6 +29,10 @@ class Phase(StrEnum):
     @property
     def bad(self) -> bool:
         return self in {Phase.FAILED, Phase.ERROR, Phase.CANCELLED, Phase.INTERRUPTED}
+
+
+FAILURES = frozenset({Phase.FAILED, Phase.ERROR, Phase.INTERRUPTED})
+"""Ends that say that something is wrong; a person's cancel doesn't."""
 
 
 class Trigger(StrEnum):
@@ -87,6 +92,11 @@ class Run:
     finished_at: datetime | None = None
 
     @property
+    def key(self) -> str:
+        """What decides its result: two runs of one key do the same."""
+        return run_key(self.spec_digest, self.inputs, self.params)
+
+    @property
     def logical_time(self) -> datetime:
         """The slot's time; of an unscheduled run, its creation. In UTC."""
         return self.scheduled_time or self.created_at
@@ -119,6 +129,10 @@ class StepRun:
     def label(self) -> str:
         """Its name as people read it: `render[format=html,os=linux]`."""
         return labelled(self.name, self.matrix)
+
+
+def run_key(spec_digest: str, inputs: Mapping[str, str], params: Mapping[str, Json]) -> str:
+    return digest.of_value([spec_digest, dict(inputs), dict(params)])
 
 
 def labelled(step: str, matrix: Mapping[str, Json] | None) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.model.cache import CacheEntry
-from controller.model.condition import Condition, Health, SourceStatus, WorkflowStatus
+from controller.model.condition import Condition, Health, SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
 
@@ -43,11 +43,23 @@ def source_view(status: SourceStatus) -> View:
         "lastAttemptedRevision": status.last_attempted_revision,
         "lastAppliedRevision": status.last_applied_revision,
         "suspended": status.suspended,
+        "suspension": suspension_view(status.suspension),
         "sync": str(status.sync),
         "health": str(status.health),
         "workflows": status.workflows,
         "lastSuccessAt": time(status.last_success_at),
         "conditions": [condition_view(one) for one in status.conditions],
+    }
+
+
+def suspension_view(suspension: Suspension | None) -> View | None:
+    if suspension is None:
+        return None
+    return {
+        "by": suspension.by,
+        "reason": suspension.reason,
+        "at": time(suspension.at),
+        "until": time(suspension.until),
     }
 
 
@@ -63,6 +75,8 @@ def workflow_view(status: WorkflowStatus, *, active: int = 0) -> View:
         "change": status.change,
         "revision": status.revision,
         "suspended": status.suspended,
+        "suspension": suspension_view(status.suspension),
+        "failures": status.failures,
         "retired": status.retired,
         "sync": str(status.sync),
         "health": str(Health.PROGRESSING if busy else status.health),

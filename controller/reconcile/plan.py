@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
-from controller.model.condition import WorkflowStatus
+from controller.model.condition import MISSED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
-from controller.model.workflow import ConcurrencyPolicy, Schedule
+from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
+from controller.reconcile import expectation, suspension
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
@@ -53,7 +54,14 @@ def retire(observed: Observed, now: datetime) -> Plan:
     status = observed.status
     if status is None:
         return Plan()
-    gone = replace(status, retired=True, suspended=False, answered_change=status.change)
+    gone = replace(
+        status,
+        retired=True,
+        suspended=False,
+        answered_change=status.change,
+        watched_since=None,
+        conditions=drop(status.conditions, MISSED),
+    )
     changes: list[Change] = [
         *(skip(run, "Retired", now) for run in observed.active if is_to_go(run)),
         *(forget(status, identity) for identity in sorted(status.answered)),
@@ -71,11 +79,14 @@ class Pass:
         self.observed = observed
         self.now = now
         self.policy = declaration.concurrency_policy
-        self.before = observed.status or WorkflowStatus(
-            source=declaration.source, name=declaration.name
-        )
+        before = observed.status or WorkflowStatus(source=declaration.source, name=declaration.name)
+        self.suspension = suspension.due(before, declaration, now)
+        if self.suspension is not None:
+            before = replace(before, suspension=self.suspension.suspension)
+            observed = replace(observed, status=before)
+        self.before = before
         self.rests = at_rest(declaration, observed)
-        self.after = self.before if self.rests else sighted(self.before, declaration, observed)
+        self.after = before if self.rests else sighted(before, declaration, observed, now)
         self.waiting = [run for run in observed.active if is_waiting(run)]
         self.starting: list[Run] = []  # created by this pass
         self.moments: list[datetime] = []  # when to look again
@@ -86,16 +97,19 @@ class Pass:
         if self.left():
             changes += self.on_waiting()
             self.moments += [run.not_before for run in self.left() if run.not_before]
+        self.look_at(self.before.suspension.until if self.before.suspension else None)
+        self.look_at(expectation.moment(self.after, self.declaration))
         return Plan(
-            changes=(*self.status(), *changes),
+            changes=(*filter(None, (self.suspension,)), *self.status(), *changes),
             cancels=tuple(self.cancels()),
             wake_at=min((one for one in self.moments if one > self.now), default=None),
         )
 
     def status(self) -> Iterator[Change]:
-        if self.rests and self.before.health is health_of(self.before):
+        after = expectation.noted(self.after, self.declaration, self.now)
+        if self.rests and after is self.before and after.health is health_of(after):
             return
-        status = judged(self.after, self.observed.fault, self.now)
+        status = judged(after, self.observed.fault, self.now)
         yield from put_if_new(self.observed.status, status, self.now)
 
     # Changes of the spec or of declared inputs.
@@ -234,19 +248,10 @@ class Pass:
         )
 
     def create(self, run: Run, skipped: str = "") -> CreateRun:
-        if not skipped:
-            self.starting.append(run)
-            return CreateRun(run=run)
-        return CreateRun(
-            run=replace(
-                run,
-                phase=Phase.SKIPPED,
-                reason=skipped,
-                inputs={},
-                not_before=None,
-                finished_at=self.now,
-            )
-        )
+        if skipped:
+            return CreateRun(run=as_skipped(run, skipped, self.now))
+        self.starting.append(run)
+        return CreateRun(run=run)
 
     def slot(self, schedule: Schedule, slot: datetime) -> Run:
         moment = cron.judged(self.declaration, schedule, slot)
@@ -280,6 +285,27 @@ class Pass:
 def is_slot(run: Run) -> bool:
     """Tell whether a schedule started the run; what a person asks for again counts as manual."""
     return run.trigger is Trigger.SCHEDULE and not is_again(run)
+
+
+def as_skipped(run: Run, reason: str, now: datetime) -> Run:
+    """Return a run that is made for the record: it never starts."""
+    return replace(
+        run,
+        phase=Phase.SKIPPED,
+        reason=reason,
+        spec="",
+        inputs={},
+        not_before=None,
+        finished_at=now,
+    )
+
+
+def is_unchanged(declaration: Declaration, status: WorkflowStatus | None, run: Run) -> bool:
+    """Tell whether a slot's run, its params resolved, would repeat its schedule's last success."""
+    schedule = next((one for one in declaration.schedules if one.identity == run.schedule), None)
+    if schedule is None or schedule.run_policy is not RunPolicy.IF_CHANGED or status is None:
+        return False
+    return run.trigger is Trigger.SCHEDULE and status.last_keys.get(schedule.identity) == run.key
 
 
 def is_superseded(run: Run) -> bool:

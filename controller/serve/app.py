@@ -11,7 +11,7 @@ from controller import __version__
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.run import Phase
-from controller.serve import again, cache, problems
+from controller.serve import again, cache, problems, suspend
 from controller.serve.cursor import decode, encode
 from controller.serve.follow import follow_log
 from controller.serve.metrics import Metrics
@@ -44,6 +44,7 @@ def create_app(controller: Controller, records: Records, metrics: Metrics) -> Fa
     single(app, records)
     acts(app, controller)
     again.install(app, controller)
+    suspend.install(app, controller)
     cache.install(app, controller, records)
     return app
 

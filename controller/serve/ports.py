@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from controller.model.cache import CacheEntry, Prune
+from controller.model.condition import Suspension
 from controller.model.run import Run
 from controller.model.workflow import Json
 
@@ -57,6 +58,12 @@ class Controller(Protocol):
 
     async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
         """Forget kept results of steps; return them."""
+        ...
+
+    async def suspend(
+        self, source: str, workflow: str | None, suspension: Suspension | None
+    ) -> None:
+        """Suspend a workflow or a source; None resumes it. Raises UsageError, RefusedError."""
         ...
 
     def reconcile(self, source: str) -> None:

@@ -26,8 +26,6 @@ from controller.store.rows import Row, time_text
 from controller.store.schema import HEAD, check_not_newer, version
 from controller.store.statements import Query, compiled
 
-Answered = Mapping[str, datetime]
-
 _FEW = 500
 _NEWEST_FIRST = (t.run.c.created_at.desc(), t.run.c.id.desc())
 
@@ -221,26 +219,26 @@ class Reader:
         if not retired:
             query = query.where(t.workflow.c.retired == 0)
         with self.snapshot():
-            answered = self._answered(source=source)
+            slots = self._slots(source=source)
             found = self.fetch(query.order_by(t.workflow.c.source, t.workflow.c.name))
-        return [status_rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
+        return [status_rows.read_workflow(row, slots.get((row[0], row[1]), {})) for row in found]
 
     def workflow(self, source: str, name: str) -> WorkflowStatus | None:
         """Return one workflow, also a retired one."""
         query = _where(select(t.workflow), t.workflow, source=source, name=name)
         with self.snapshot():
-            answered = self._answered(source=source, workflow=name)
+            slots = self._slots(source=source, workflow=name)
             found = self.fetch(query)
-        return (
-            status_rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
-        )
+        return status_rows.read_workflow(found[0], slots.get((source, name), {})) if found else None
 
-    def _answered(self, **keys: str | None) -> Mapping[tuple[str, str], Answered]:
-        found: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
-        for source, workflow, schedule, through in self.fetch(
+    def _slots(self, **keys: str | None) -> Mapping[tuple[str, str], status_rows.Slots]:
+        found: defaultdict[tuple[str, str], dict[str, tuple[datetime, str | None]]] = defaultdict(
+            dict
+        )
+        for source, workflow, schedule, through, key in self.fetch(
             _where(select(t.schedule), t.schedule, **keys)
         ):
-            found[source, workflow][schedule] = rows.read_time(through)
+            found[source, workflow][schedule] = (rows.read_time(through), key)
         return found
 
     def sources(self) -> list[SourceStatus]:

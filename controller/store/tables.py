@@ -176,7 +176,6 @@ workflow = Table(
     _text("inputs"),
     _text("revision"),
     _count("suspended"),
-    Column("suspend_override", Integer, nullable=True),
     _count("retired"),
     _count("valid"),
     _text("conditions"),
@@ -189,6 +188,9 @@ workflow = Table(
     _id("blob"),
     Column("document", Integer, nullable=False),
     _count("answered_change"),
+    _text("suspension", None),  # JSON
+    Column("failures", BigInteger, nullable=False, server_default="0"),
+    _time("watched_since"),
     PrimaryKeyConstraint("source", "name"),
 )
 
@@ -199,6 +201,7 @@ schedule = Table(
     _id("workflow"),
     _id("schedule"),
     _id("through"),
+    _text("last_key", None),  # of the run that succeeded last
     PrimaryKeyConstraint("source", "workflow", "schedule"),
     sqlite_with_rowid=False,
 )
@@ -220,6 +223,7 @@ source = Table(
     _text("health"),
     _count("workflows"),
     _time("last_success_at"),
+    _text("suspension", None),  # JSON
 )
 
 instance = Table(
