@@ -15,7 +15,9 @@ import structlog
 from controller import assembly, collector, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
+from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher
+from controller.ends import Ends
 from controller.errors import RondelError, UsageError
 from controller.loading import Loading
 from controller.model.changes import CreateRun
@@ -29,8 +31,8 @@ from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
 from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
-from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
+from controller.sockets import Sockets
 from controller.source import open_source
 from controller.source.remote import local_folder
 from controller.store import ServeLock, Store
@@ -69,6 +71,7 @@ class Daemon:
         self._alarms = Alarms()
         self._secrets = ConfiguredSecrets(settings.secrets)
         self._metrics: Metrics | None = None
+        self._sockets = Sockets(settings)
         self._jump_base = 0.0
 
     async def serve(self) -> None:
@@ -76,6 +79,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             collector.pause()  # until everything is loaded
             stack.callback(collector.resume)
+            self._sockets.bind(stack)
             await self._assemble(stack)
             self._catch_signals()
             async with asyncio.TaskGroup() as group:
@@ -109,6 +113,7 @@ class Daemon:
             dagger=settings.dagger,
             groups=settings.groups,
             secrets=self._secrets,
+            receivers=lambda: self.settings.receivers,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -119,6 +124,8 @@ class Daemon:
             secrets=self._secrets,
             clock=self.clock,
         )
+        self._ends = Ends(self.store, self._enqueue)
+        self._observations.follow_ends(self._ends.take)
         self._dispatcher = self._new_dispatcher()
         self._reconciler = self._new_reconciler()
         await self._add_sources()
@@ -158,6 +165,7 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             turn=self._turn,
+            ends=self._ends,
             outlet=Outlet(
                 dispatch=self._dispatcher.look,
                 cancel=lambda run_id, reason: self._engine.cancel(run_id, reason=reason),
@@ -275,11 +283,8 @@ class Daemon:
             self._metrics.watch_engine(lambda: self._engine.up)
         self._metrics.watch_queue(self._dispatcher.waiting)
         self._recorder.follow(self._metrics.follow)
-        app = doors.create_app(self._requests(), self.store, self._metrics)
-        server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
-        await server.start()
-        stack.push_async_callback(server.stop)
-        log.info("listening", socket=str(server.path))
+        app = doors.create_app(self._requests(), self.store, self._metrics, self._deliveries())
+        await self._sockets.open(stack, doors, app, self.store, self.clock)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -324,6 +329,19 @@ class Daemon:
             enqueue=self._enqueue,
             dispatch=self._dispatcher.look,
             readiness=self.readiness,
+        )
+
+    def _deliveries(self) -> Deliveries:
+        return Deliveries(
+            store=self.store,
+            recorder=self._recorder,
+            loading=self._loading,
+            reconciler=self._reconciler,
+            secrets=self._secrets,
+            clock=self.clock,
+            turn=self._turn,
+            receivers=lambda: self.settings.receivers,
+            dispatch=self._dispatcher.look,
         )
 
     async def readiness(self) -> Readiness:

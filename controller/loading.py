@@ -17,13 +17,14 @@ from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event
-from controller.model.settings import DaggerSettings, DirectorySource, GitSource
+from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.observations import Key
 from controller.reading import Reading
-from controller.reconcile import conditions, desired, keys
+from controller.reconcile import conditions, desired, keys, upstream
 from controller.reconcile.runs import GroupLimit
+from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
@@ -66,10 +67,12 @@ class Loading:
         dagger: DaggerSettings,
         groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
+        receivers: Callable[[], Mapping[str, Receiver]],
     ) -> None:
         self._dagger = dagger
         self._groups = groups  # of the configuration: name -> limit
         self._secrets = secrets
+        self._receivers = receivers
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -181,6 +184,11 @@ class Loading:
         """Ask a source for a look now. Raises KeyError when there is no such source."""
         self._places[name].source.look(tell=True)
 
+    def serves(self, name: str) -> bool:
+        """Tell whether a source is configured and not suspended."""
+        place = self._places.get(name)
+        return place is not None and not place.status.suspended
+
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(place.status for place in self._places.values())
 
@@ -238,6 +246,15 @@ class Loading:
                 return Fault(
                     file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
                 )
+        for one in declaration.upstreams:
+            place = self._places.get(upstream.key_of(declaration.source, one)[0])
+            if "/" in one.workflow and (place is None or not place.settings.exports):
+                return Fault(
+                    file=declaration.file,
+                    pointer="/spec/triggers",
+                    problem=f"the source of {one.workflow!r} exports nothing",
+                    remedy="set `exports: true` at that source in the configuration",
+                )
         for alert in declaration.alerts:
             return Fault(
                 file=declaration.file,
@@ -245,7 +262,7 @@ class Loading:
                 problem=f"there is no alert {alert!r}: this version sends none",
                 remedy="let a hook's script send word",
             )
-        return None
+        return receiver_fault(declaration, self._receivers())
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)

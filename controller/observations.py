@@ -1,6 +1,6 @@
 """Observed state in memory: advanced by the same changes that the store has written."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -24,11 +24,6 @@ Key: TypeAlias = tuple[str, str]
 """(source, workflow)"""
 
 
-def is_planned(run: Run) -> bool:
-    """A run that is a step of another is no answer to a trigger: the planner never sees it."""
-    return not run.phase.terminal and run.parent is None
-
-
 def failures_after(before: int, phase: Phase) -> int:
     if phase is Phase.SUCCEEDED:
         return 0
@@ -45,8 +40,13 @@ class Observations:
         self._statuses = {(status.source, status.name): status for status in statuses}
         self._active: dict[Key, dict[str, Run]] = {}
         self._keys: dict[str, Key] = {}
+        self._tell_end: Callable[[Run], None] = lambda _: None
         for run in active:
             self._add(run)
+
+    def follow_ends(self, follower: Callable[[Run], None]) -> None:
+        """Tell `follower` of each run that ended, with its phase and outputs."""
+        self._tell_end = follower
 
     def status(self, key: Key) -> WorkflowStatus | None:
         return self._statuses.get(key)
@@ -77,8 +77,8 @@ class Observations:
                 self._put(status)
             case AnswerSchedule() | ForgetSchedule() | PutSuspension():
                 self._note(change)
-            case CreateRun(run=run) | RetryRun(run=run) if is_planned(run):
-                self._add(run)
+            case CreateRun(run=run) | RetryRun(run=run) if run.parent is None:
+                self._take(run)  # a run that is a step of another answers no trigger
             case ClaimRun(run=run_id, instance=instance, group=group):
                 self._update(run_id, instance=instance, group=group)
             case StartRun(run=run_id, at=at, inputs=inputs):
@@ -143,6 +143,13 @@ class Observations:
             failures = old.failures if change.suspension else 0
             self._statuses[key] = replace(old, suspension=change.suspension, failures=failures)
 
+    def _take(self, run: Run) -> None:
+        """A run that is over when it is made, as a skipped slot's is, ends at once."""
+        if run.phase.terminal:
+            self._tell_end(run)
+        else:
+            self._add(run)
+
     def _add(self, run: Run) -> None:
         key = (run.source, run.workflow)
         self._active.setdefault(key, {})[run.id] = run
@@ -161,6 +168,9 @@ class Observations:
         if not self._active[key]:
             del self._active[key]
         self._settle(key, change, run)
+        self._tell_end(
+            replace(run, phase=change.phase, outputs=change.outputs, finished_at=change.at)
+        )
 
     def _settle(self, key: Key, change: FinishRun, run: Run) -> None:
         status = self._statuses.get(key)

@@ -9,6 +9,7 @@ import structlog
 
 from controller import manifest
 from controller.clock import Clock
+from controller.ends import Ends
 from controller.errors import RondelError, StalledError
 from controller.loading import Loading
 from controller.model.changes import Change, CreateRun, FinishRun, PutWorkflow
@@ -51,6 +52,7 @@ class Reconciler:
         clock: Clock,
         turn: asyncio.Lock,
         outlet: Outlet,
+        ends: Ends,
     ) -> None:
         self._loading = loading
         self._observations = observations
@@ -58,6 +60,7 @@ class Reconciler:
         self._clock = clock
         self._turn = turn
         self._outlet = outlet
+        self._ends = ends
         self._queue: WorkQueue[Key] = WorkQueue()
         self._wake = asyncio.Event()
 
@@ -98,12 +101,17 @@ class Reconciler:
 
     async def _reconcile(self, keys: list[Key]) -> None:
         now = self._clock.now()
+        for key in keys:
+            declaration = self._loading.declaration(key)
+            await self._ends.follow(key, declaration, self._observations.status(key))
+        given = {key: self._ends.of(key) for key in keys}
         found = ((key, self._plan(key, now)) for key in keys)
-        plans = [(key, await self._complete(key, made, now)) for key, made in found if made]
+        plans = [(key, await self.complete(key, made, now)) for key, made in found if made]
         changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
         for key, made in plans:
+            self._ends.settle(key, given[key], made.changes)
             if made.wake_at is not None:
                 self._queue.add_at(key, made.wake_at)
             for run_id, reason in made.cancels:
@@ -116,18 +124,20 @@ class Reconciler:
         if not self._loading.known(key[0]):
             return None  # its source has not been read yet: nothing of it counts as gone
         try:
-            return plan(self._loading.declaration(key), self._observed(key), now)
+            return plan(self._loading.declaration(key), self.observed(key), now)
         except Exception:
             log.exception("plan_crashed", source=key[0], workflow=key[1])
             self._look_again([key])
             return None
 
-    def _observed(self, key: Key) -> Observed:
+    def observed(self, key: Key) -> Observed:
+        """Return what is known of a workflow at this moment."""
         return Observed(
             key=key,
             status=self._observations.status(key),
             active=self._observations.active(key),
             inputs=self._loading.inputs(key),
+            ends=self._ends.of(key),
             revision=self._loading.revision(key[0]),
             fault=self._loading.fault(key),
             held=self._loading.held(key),
@@ -137,7 +147,7 @@ class Reconciler:
         for key in keys:
             self._queue.add_at(key, self._clock.now() + LOOK_AGAIN)
 
-    async def _complete(self, key: Key, made: Plan, now: datetime) -> Plan:
+    async def complete(self, key: Key, made: Plan, now: datetime) -> Plan:
         """Pin the new runs: what the planner leaves out is the spec and the params' defaults.
 
         With the params it shows which slots have nothing new to do. What was planned around such

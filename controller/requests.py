@@ -13,9 +13,10 @@ from controller.model.cache import CacheEntry, Prune
 from controller.model.changes import CreateRun, FinishRun, PutSuspension
 from controller.model.condition import Suspension
 from controller.model.run import Phase, Run, StepRun
-from controller.model.workflow import ConcurrencyPolicy, Json
+from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
 from controller.observations import Key, Observations
 from controller.pruning import prune
+from controller.reconcile.backfill import Wish, backfill_of, identity_prefix, runs_of
 from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
 from controller.reconcile.runs import manual_run
 from controller.recorder import Recorder
@@ -101,8 +102,63 @@ class Requests:
                 remedy="wait for its end, or queue this one (--queue)",
             )
 
-    def _pinned(self, run: Run, target: Key) -> Run:
-        parsed = manifest.workflow(run.spec)
+    async def backfill(
+        self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
+    ) -> tuple[list[Run], int]:
+        """Create a run for each slot of a wish, all at once; return them, and how many are new.
+
+        Raises:
+            UsageError: no such workflow or schedule, or no time.
+            RefusedError: there are more slots than the limit.
+        """
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        runs = runs_of(declaration, wish, self._clock.now())
+        if dry_run or not runs:
+            return list(runs), 0
+        async with self._turn:
+            prefix = identity_prefix(backfill_of(runs[0]) or "")
+            known = await self._store.read(lambda r: r.any_run(source, workflow, prefix))
+            if known:  # also when some of them are not kept any more
+                return list(runs), 0
+            spec = await self._loading.body(target)
+            parsed = manifest.workflow(spec)
+            made = [self._pinned(replace(run, spec=spec), target, parsed) for run in runs]
+            applied = await self._recorder.record(*(CreateRun(run=run) for run in made))
+        self._dispatch()
+        return made, sum(applied)
+
+    async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
+        """Cancel what waits and what runs of a backfill; return how many runs.
+
+        Raises:
+            RefusedError: nothing of it waits or runs.
+        """
+        async with self._turn:
+            found = [r for r in self._observations.unfinished() if backfill_of(r) == backfill]
+            waiting = [run for run in found if run.instance is None]
+            at = self._clock.now()
+            await self._recorder.record(
+                *(
+                    FinishRun(run=run.id, phase=Phase.CANCELLED, reason="Cancelled", at=at)
+                    for run in waiting
+                )
+            )
+            for run in found:
+                self._engine.cancel(run.id, message="cancelled by a person", now=now)
+        if not found:
+            raise RefusedError(
+                "nothing of it waits or runs",
+                where=f"backfill {backfill}",
+                remedy="see `rondel get runs`",
+            )
+        self._enqueue({(run.source, run.workflow) for run in found})
+        return len(found)
+
+    def _pinned(self, run: Run, target: Key, parsed: Workflow | None = None) -> Run:
+        parsed = parsed or manifest.workflow(run.spec)
         status = self._observations.status(target)
         return replace(
             run,

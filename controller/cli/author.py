@@ -110,7 +110,9 @@ def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     found = [one for one in declarations if one is not None]
     secrets = {name for one in found for name in one.secrets}
     alerts = {name for one in found for name in one.alerts}
-    counts = [_count(len(names), noun) for names, noun in ((secrets, "secret"), (alerts, "alert"))]
+    receivers = {hook.receiver for one in found for hook in one.webhooks}
+    nouns = ((secrets, "secret"), (alerts, "alert"), (receivers, "receiver"))
+    counts = [_count(len(names), noun) for names, noun in nouns]
     told = " and ".join(count for count in counts if not count.startswith("0 "))
     return f"note: {told} for the configuration to define, not checked here" if told else ""
 

@@ -23,7 +23,7 @@ def serve(  # noqa: PLR0917 - options of one command
     executor: Annotated[str | None, typer.Option("--executor", help="dagger or local.")] = None,
     state_dir: StateOption = None,
     listen: Annotated[
-        str | None, typer.Option("--listen", help="Not in this version: use the Unix socket.")
+        str | None, typer.Option("--listen", help="HOST:PORT of the API beside its socket.")
     ] = None,
     log_level: Annotated[
         str, typer.Option("--log-level", help="debug, info, warning, error.")
@@ -36,18 +36,14 @@ def serve(  # noqa: PLR0917 - options of one command
     with collector.off():
         from controller import daemon, log  # noqa: PLC0415 - heavy: not for the other commands
 
-    if listen is not None:
-        raise UsageError(
-            "a TCP listener needs tokens, which this version doesn't have",
-            where="--listen",
-            remedy="leave it out; the API is on the Unix socket",
-        )
     settings = configuration.load(configuration.locate(config, here=True), state=state_dir)
     settings = configuration.with_sources(settings, source or [])
     if executor is not None:
         if executor not in EXECUTORS:
             raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
         settings = replace(settings, executor=executor)
+    if listen is not None:
+        settings = replace(settings, listen=listen)
     if not settings.sources:
         raise UsageError("there is nothing to watch", remedy="name a folder: --source ./workflows")
     log.configure(stream=sys.stdout, level=log_level)

@@ -9,8 +9,6 @@ from controller.model.source import Declaration
 from controller.model.workflow import History
 
 _FIELDS: Mapping[str, Callable[[Declaration], object]] = {
-    "triggers[].workflow": lambda one: one.upstreams,
-    "triggers[].webhook": lambda one: one.webhooks,
     "history": lambda one: one.history != History(),
 }
 

@@ -11,7 +11,9 @@ from typing import TypeAlias
 
 from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.delivery import Delivery
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.token import Token
 from controller.model.workflow import Json
 
 
@@ -216,6 +218,29 @@ class DropCacheEntries:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeDelivery:
+    """A webhook was taken, and `runs` runs come of it. Not applied when its id was seen before."""
+
+    delivery: Delivery
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutToken:
+    """A token is valid from now on. Not applied when its name is taken."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropToken:
+    """A token is valid no more. Not applied when there is none of that name."""
+
+    name: str
+    at: datetime
+
+
 Change: TypeAlias = (
     CreateRun
     | AnswerSchedule
@@ -238,4 +263,7 @@ Change: TypeAlias = (
     | PutCacheEntry
     | UseCacheEntry
     | DropCacheEntries
+    | TakeDelivery
+    | PutToken
+    | DropToken
 )

@@ -8,6 +8,7 @@ from controller.model.cache import CacheEntry
 from controller.model.condition import Condition, Health, SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
+from controller.model.token import Token
 
 View = dict[str, Any]
 
@@ -182,6 +183,16 @@ def cache_view(entry: CacheEntry, *, whole: bool = False) -> View:
             "logTruncated": entry.log_truncated,
         }
     return shown
+
+
+def token_view(token: Token) -> View:
+    """Return what may be told of a token of the API."""
+    return {
+        "name": token.name,
+        "role": token.role.word,
+        "createdAt": time(token.created_at),
+        "expiresAt": time(token.expires_at),
+    }
 
 
 def slot_view(workflow: str, cron: str, time_zone: str, moments: tuple[datetime, datetime]) -> View:

@@ -19,6 +19,7 @@ class Observed:
     active: tuple[Run, ...] = ()  # Pending and Running
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests as they are now
     revision: str = ""
+    ends: tuple[Run, ...] = ()  # of upstreams' runs, not answered yet
     fault: Fault | None = None  # of its newest text
     held: bool = False  # not declared, and yet not known to be gone: see `desired.holds`
 

@@ -12,11 +12,11 @@ from controller.model.condition import MISSED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
-from controller.reconcile import expectation, suspension
+from controller.reconcile import expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
-from controller.reconcile.rerun import is_again
+from controller.reconcile.rerun import is_again, is_by_policy
 from controller.reconcile.runs import run_id
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
@@ -93,7 +93,7 @@ class Pass:
 
     def plan(self) -> Plan:
         quiet = self.rests and not self.waiting
-        changes = [*(() if quiet else self.on_change()), *self.on_schedules()]
+        changes = [*(() if quiet else self.on_change()), *self.on_schedules(), *self.on_upstreams()]
         if self.left():
             changes += self.on_waiting()
             self.moments += [run.not_before for run in self.left() if run.not_before]
@@ -124,11 +124,26 @@ class Pass:
             self.after = replace(self.after, answered_change=self.after.change)
             yield self.create(self.run(Trigger.CHANGE, f"change:{self.after.change}"))
 
+    # Ends of upstreams.
+
+    def on_upstreams(self) -> Iterator[Change]:
+        """Start a run for each wanted end; but for Allow the newest takes the place of others."""
+        marks, due = upstream.answers(self.declaration, self.after, self.observed.ends, self.now)
+        yield from marks
+        alone = bool(due) and self.policy is not ConcurrencyPolicy.ALLOW
+        if alone:
+            yield from self.skip_all([*upstream.superseded(self.waiting)], "Superseded")
+        for one in due:
+            run = upstream.triggered(self.run(Trigger.UPSTREAM, upstream.identity(one.end)), one)
+            yield self.create(run, skipped="Superseded" if alone and one is not due[-1] else "")
+
     # Schedules.
 
     def on_schedules(self) -> Iterator[Change]:
         declared = {one.identity: one for one in self.declaration.schedules}
-        for identity in sorted({*self.before.answered} - {*declared}):
+        for identity in sorted(
+            {*self.before.answered} - {*declared} - upstream.markers(self.declaration)
+        ):
             yield forget(self.before, identity)
         for identity, one in sorted(declared.items()):
             answered = self.before.answered.get(identity)
@@ -166,7 +181,7 @@ class Pass:
     # Runs that wait.
 
     def on_waiting(self) -> Iterator[Change]:
-        slots = [run for run in self.left() if is_slot(run)]
+        slots = [run for run in self.left() if is_by_policy(run)]
         created = {run.id for run in self.starting}
         late = [run for run in slots if self.is_too_late(run)]
         yield from self.skip_all(late, "QueueTimeout")
@@ -189,8 +204,8 @@ class Pass:
         return any(self.is_in_the_way(other, run, moment) for other in self.unfinished())
 
     def is_in_the_way(self, other: Run, run: Run, moment: datetime) -> bool:
-        if other.id == run.id or other.created_at > moment:
-            return False
+        if other.id == run.id or other.created_at > moment or other.trigger is Trigger.BACKFILL:
+            return False  # a slot waits for a backfill's run, and is not lost to it
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
 
     def is_too_late(self, run: Run) -> bool:
@@ -219,8 +234,9 @@ class Pass:
                 yield run.id, "Replaced"
 
     def replaces(self, new: Run, old: Run) -> bool:
-        if is_slot(new):
-            return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+        if is_by_policy(new):
+            replacing = self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+            return replacing and old.trigger is not Trigger.BACKFILL
         trigger = self.declaration.on_change
         both = new.trigger is old.trigger is Trigger.CHANGE
         return both and trigger is not None and trigger.cancel_in_progress and is_older(old, new)
@@ -250,7 +266,8 @@ class Pass:
     def create(self, run: Run, skipped: str = "") -> CreateRun:
         if skipped:
             return CreateRun(run=as_skipped(run, skipped, self.now))
-        self.starting.append(run)
+        if not run.phase.terminal:
+            self.starting.append(run)
         return CreateRun(run=run)
 
     def slot(self, schedule: Schedule, slot: datetime) -> Run:
@@ -280,11 +297,6 @@ class Pass:
             inputs=dict(self.observed.inputs),
             created_at=self.now,
         )
-
-
-def is_slot(run: Run) -> bool:
-    """Tell whether a schedule started the run; what a person asks for again counts as manual."""
-    return run.trigger is Trigger.SCHEDULE and not is_again(run)
 
 
 def as_skipped(run: Run, reason: str, now: datetime) -> Run:

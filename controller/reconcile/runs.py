@@ -74,6 +74,8 @@ def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | Non
     if lost.rerun_of is not None or on_interrupt(workflow) is not OnInterrupt.RERUN:
         return None
     identity = f"interrupted:{lost.id}"
+    if lost.trigger is Trigger.BACKFILL:  # it stays in its backfill
+        identity = f"{lost.identity}:interrupted"
     return replace(
         lost,
         id=run_id(lost.source, lost.workflow, identity),
@@ -182,17 +184,22 @@ class Room:
         self._policy = policy
         self._group_limit = group_limit
         self._busy: set[tuple[str, str]] = set()
+        self._filling: set[tuple[str, str]] = set()  # workflows with an active run of a backfill
         self._held: Counter[str | None] = Counter()
         for run in active:
             self._note(run)
 
     def _note(self, run: Run) -> None:
         self._busy.add(key_of(run))
+        if run.trigger is Trigger.BACKFILL:
+            self._filling.add(key_of(run))
         self._held[run.group] += 1
 
     def is_busy(self, run: Run) -> bool:
-        """Tell whether another run of the workflow is in the way."""
+        """Tell whether another run of the workflow is in the way; backfills go one by one."""
         key = key_of(run)
+        if run.trigger is Trigger.BACKFILL and key in self._filling:
+            return True
         return key in self._busy and self._policy(key) is not ConcurrencyPolicy.ALLOW
 
     def full_group(self, run: Run) -> GroupLimit | None:
@@ -225,8 +232,10 @@ def is_early(run: Run, now: datetime) -> bool:
     return run.not_before is not None and run.not_before > now
 
 
-def order(run: Run) -> tuple[int, datetime, str]:
-    return (-run.priority, run.scheduled_time or run.created_at, run.id)
+def order(run: Run) -> tuple[int, bool, datetime, str]:
+    """Backfills come last of their priority: what is due now does not wait for the past."""
+    backfill = run.trigger is Trigger.BACKFILL
+    return (-run.priority, backfill, run.scheduled_time or run.created_at, run.id)
 
 
 def next_moment(pending: Iterable[Run], now: datetime) -> datetime | None:

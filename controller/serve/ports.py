@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from controller.model.cache import CacheEntry, Prune
 from controller.model.condition import Suspension
 from controller.model.run import Run
 from controller.model.workflow import Json
+from controller.reconcile.backfill import Wish
 
 T = TypeVar("T")
 
@@ -34,6 +36,19 @@ class Controller(Protocol):
         key: str | None = None,
     ) -> Run:
         """Create a manual run. Raises UsageError, RefusedError."""
+        ...
+
+    async def backfill(
+        self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
+    ) -> tuple[list[Run], int]:
+        """Create a run for each slot; return them, and how many are new.
+
+        Raises UsageError, RefusedError.
+        """
+        ...
+
+    async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
+        """Cancel what is left of a backfill; return how many runs. Raises RefusedError."""
         ...
 
     async def retry(self, run_id: str, *, queue: bool = False) -> Run:
@@ -72,6 +87,30 @@ class Controller(Protocol):
 
     async def readiness(self) -> Readiness:
         """Look whether the work can be done: `loaded`, `stopping`, `store`, `engine`."""
+        ...
+
+
+class Outcome(StrEnum):
+    """What became of a webhook."""
+
+    TAKEN = "Taken"
+    NOTHING = "Nothing"  # a ping: it was signed, and asks for nothing
+    REPEATED = "Repeated"
+    REFUSED = "Refused"
+
+
+class Deliveries(Protocol):
+    """Who takes webhooks."""
+
+    def admits(self, peer: str) -> bool:
+        """Tell whether one more webhook of this address is looked at now."""
+        ...
+
+    async def accept(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Take a webhook when its signature holds: what it starts is kept when this returns.
+
+        `headers` are by their names in lower case. Raises TransientError when it can't be kept.
+        """
         ...
 
 

@@ -7,6 +7,7 @@ from controller import digest
 from controller.model import changes as c
 from controller.model.run import FAILURES, Attempt, Event, Phase, Run, StepRun, run_key
 from controller.model.workflow import Json
+from controller.store import deliveries, tokens
 from controller.store.blobs import Note
 from controller.store.results import entry_values
 from controller.store.rows import (
@@ -383,4 +384,7 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.PutCacheEntry: _put_cache_entry,
     c.UseCacheEntry: _use_cache_entry,
     c.DropCacheEntries: _drop_cache_entries,
+    c.TakeDelivery: deliveries.take,
+    c.PutToken: tokens.put,
+    c.DropToken: tokens.drop,
 }

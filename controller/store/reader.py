@@ -17,8 +17,9 @@ from controller.errors import UnreachableError
 from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.token import Token
 from controller.model.workflow import Json
-from controller.store import results, rows, status_rows
+from controller.store import deliveries, results, rows, status_rows, tokens
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
@@ -160,6 +161,12 @@ class Reader:
         query = select(t.run).where(begins).order_by(*_NEWEST_FIRST).limit(limit)
         return [rows.read_run(row) for row in self.fetch(query)]
 
+    def any_run(self, source: str, workflow: str, prefix: str) -> bool:
+        """Tell whether a run of the workflow has an identity that begins so."""
+        begins = (t.run.c.identity >= prefix) & (t.run.c.identity < prefix + "\U0010ffff")
+        query = _where(select(t.run.c.id), t.run, source=source, workflow=workflow)
+        return bool(self.fetch(query.where(begins).limit(1)))
+
     def steps(self, run_id: str) -> list[StepRun]:
         """Return the run's steps in the manifest's order, combinations by their index."""
         s = t.step_run.c
@@ -280,6 +287,18 @@ class Reader:
         c = t.kept_input.c
         found = self.fetch(select(c.digest, c.blob).where(c.digest.in_(digests)))
         return {str(name): str(blob) for name, blob in found}
+
+    def delivered(self, receiver: str, marks: Collection[str]) -> bool:
+        """Tell whether a webhook with one of these marks was taken before."""
+        return deliveries.delivered(self, receiver, marks)
+
+    def tokens(self) -> list[Token]:
+        """Return every token of the API, by name."""
+        return tokens.listed(self)
+
+    def token(self, digest: str) -> Token | None:
+        """Return the token of that hash, expired or not."""
+        return tokens.of_hash(self, digest)
 
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""

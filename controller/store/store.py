@@ -16,7 +16,7 @@ from controller.clock import Clock
 from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
-from controller.store import parse_cache, recovery, results, retention
+from controller.store import deliveries, parse_cache, recovery, results, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
@@ -203,6 +203,7 @@ class Store:
         await self.write(retention.drop_specs)
         await self.write(retention.drop_inputs)
         await self.write(retention.drop_events(keep, now))
+        await self.write(deliveries.drop_old(now))
         while await self.write(results.drop_expired(now)):
             pass
         while await self.write(results.drop_beyond(keep.results_size)):

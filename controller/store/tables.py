@@ -300,3 +300,24 @@ kept_input = Table(
     _count("size"),
     _id("created_at"),
 )
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _id("receiver"),
+    _id("mark"),  # its id, or the digest of what was signed
+    _id("at"),
+    PrimaryKeyConstraint("receiver", "mark"),
+    Index("delivery_by_time", "at"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _id("role"),
+    _id("hash"),
+    _id("created_at"),
+    _time("expires_at"),
+    Index("token_by_hash", "hash", unique=True),
+)

@@ -37,7 +37,7 @@ def test_the_http_page_lists_every_route():
     from controller.serve.app import create_app
     from controller.serve.metrics import Metrics
 
-    app = create_app(None, None, Metrics())  # type: ignore[arg-type]  # nothing is asked of it
+    app = create_app(None, None, Metrics(), None)  # type: ignore[arg-type]  # nothing is asked of it
     routes = set(app.openapi()["paths"]) - {"/openapi.json"}
     page = read("docs/reference/http.md")
     assert {
