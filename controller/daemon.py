@@ -19,6 +19,7 @@ from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher
 from controller.ends import Ends
 from controller.errors import RondelError, UsageError
+from controller.housekeeping import housekeep
 from controller.loading import Loading
 from controller.model.changes import CreateRun
 from controller.model.run import Attempt, Run, StepRun
@@ -36,7 +37,6 @@ from controller.sockets import Sockets
 from controller.source import open_source
 from controller.source.remote import local_folder
 from controller.store import ServeLock, Store
-from controller.store.retention import Keep
 
 if TYPE_CHECKING:
     from controller.serve.metrics import Metrics
@@ -298,19 +298,7 @@ class Daemon:
         await self._dispatcher.cancel_all(now=self._now.is_set())
 
     async def _housekeep(self) -> None:
-        """Keep histories, logs and blobs within their limits."""
-        keep = Keep(
-            successful=self.settings.history_successful,
-            failed=self.settings.history_failed,
-            ttl=self.settings.history_ttl,
-            results_size=self.settings.dagger.cache_max_size,
-        )
-        try:
-            dropped = await self.store.housekeep(keep)
-        except RondelError as error:
-            log.warning("housekeeping_failed", error=str(error))
-        else:
-            log.debug("housekeeping_done", runs=dropped)
+        await housekeep(self.settings, self.store, self.clock, self._loading.histories())
 
     def _policy(self, key: Key) -> ConcurrencyPolicy:
         declaration = self._loading.declaration(key)

@@ -13,13 +13,12 @@ from controller.clock import Clock
 from controller.errors import RefusedError, RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
-from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
-from controller.model.workflow import Input
+from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys, upstream
@@ -209,6 +208,14 @@ class Loading:
         place = self._places.get(key[0])
         return place.loaded.declarations.get(key[1]) if place else None
 
+    def histories(self) -> dict[Key, History]:
+        """Return what each declared workflow says of its own history."""
+        return {
+            one.key: one.history
+            for place in self._places.values()
+            for one in place.loaded.declarations.values()
+        }
+
     def known(self, source: str) -> bool:
         """Tell whether a source's content is known: before that, nothing of it counts as gone."""
         place = self._places.get(source)
@@ -355,7 +362,6 @@ class Loading:
         )
         changed = {*place.loaded.changed, *moved}
         self._enqueue((name, workflow) for workflow in changed)
-        self._tell_in_vain(place)
         log.info(
             "source_loaded",
             source=name,
@@ -365,15 +371,6 @@ class Loading:
             faults=len(place.loaded.faults),
             seconds=round(self._clock.monotonic() - began, 3),
         )
-
-    def _tell_in_vain(self, place: Place) -> None:
-        """Nobody shall wait for what a field promises and this version doesn't do."""
-        for workflow in place.loaded.changed:
-            declaration = place.loaded.declarations.get(workflow)
-            if declaration is not None and (fields := not_acted_on(declaration)):
-                log.warning(
-                    "not_acted_on", source=place.settings.name, workflow=workflow, fields=fields
-                )
 
     async def _failed(self, place: Place, error: Exception) -> None:
         if not isinstance(error, StalledError | TransientError):

@@ -13,7 +13,6 @@ from controller import manifest
 from controller.cli.common import ConfigOption, now
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
-from controller.manifest.later import not_acted_on
 from controller.manifest.origins import origins
 from controller.manifest.rendered import as_written, rendered
 from controller.manifests import below, manifests_of, workflow_of
@@ -90,8 +89,6 @@ def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) 
                 print(f"{path}: {_count(one.ignored, 'document')} of other YAML ignored")
     if note := _unchecked(parsed):
         print(note)
-    for line in _in_vain(parsed):
-        print(line)
     for warning in _warnings(parsed):
         print(warning, file=sys.stderr)
     print(_summary(parsed, faults))
@@ -115,15 +112,6 @@ def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     counts = [_count(len(names), noun) for names, noun in nouns]
     told = " and ".join(count for count in counts if not count.startswith("0 "))
     return f"note: {told} for the configuration to define, not checked here" if told else ""
-
-
-def _in_vain(parsed: dict[str, ParsedFile]) -> Iterator[str]:
-    """Tell of fields that are read and not acted on: nobody shall wait for what never comes."""
-    for path, one in parsed.items():
-        for document in one.documents:
-            if document.declaration and (fields := not_acted_on(document.declaration)):
-                listed = ", ".join(fields)
-                yield f"note: {path}: this version reads and does not act on {listed}"
 
 
 def _warnings(parsed: dict[str, ParsedFile]) -> Iterator[str]:

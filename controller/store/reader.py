@@ -107,6 +107,10 @@ class Reader:
         except sqlite3.Error as error:
             raise explain(error, self._where) from error
 
+    def run_ids(self) -> set[str]:
+        """Return the ids of all runs that are kept."""
+        return {run for (run,) in self.fetch(select(t.run.c.id))}
+
     def runs(
         self,
         *,

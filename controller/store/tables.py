@@ -47,6 +47,7 @@ def _id(name: str) -> Column[str]:
 
 
 IS_CALLED = "parent IS NOT NULL"
+IS_RERUN = "rerun_of IS NOT NULL"
 HOLDS_A_PLACE = f"concurrency_group IS NOT NULL AND {ACTIVE}"
 
 run = Table(
@@ -85,6 +86,7 @@ run = Table(
     _text("concurrency_group", None),  # of a claimed run
     UniqueConstraint("source", "workflow", "identity", name="run_identity"),
     Index("run_by_parent", "parent", sqlite_where=text(IS_CALLED)),
+    Index("run_by_rerun", "rerun_of", sqlite_where=text(IS_RERUN)),
     Index("run_by_workflow", "source", "workflow", "created_at"),
     Index("run_by_time", "created_at"),
     Index("run_active", "phase", sqlite_where=text(ACTIVE)),
@@ -320,4 +322,15 @@ token = Table(
     _id("created_at"),
     _time("expires_at"),
     Index("token_by_hash", "hash", unique=True),
+)
+
+history_limit = Table(
+    "history_limit",
+    metadata,
+    _id("source"),
+    _id("workflow"),
+    Column("successful", Integer, nullable=True),  # None: as many as the configuration says
+    Column("failed", Integer, nullable=True),
+    _count("keep_last"),
+    PrimaryKeyConstraint("source", "workflow"),
 )
