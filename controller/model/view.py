@@ -127,6 +127,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "scheduledTime": time(run.scheduled_time),
         "params": dict(run.params),
         "priority": run.priority,
+        "group": run.group,
         "fresh": run.fresh,
         "rerunOf": run.rerun_of,
         "parent": run.parent,
