@@ -24,6 +24,7 @@ from controller.cli.common import (
 )
 from controller.errors import UsageError
 from controller.model import view
+from controller.model.cause import words
 from controller.model.condition import Condition, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Phase, Run, StepRun
 from controller.store.reader import Reader
@@ -134,9 +135,11 @@ def tell_schedules(store: Reader, found: WorkflowStatus) -> None:
 
     if not found.answered or found.retired:
         return
-    title("Next")
     moment = now()
-    for one in upcoming(store, f"{found.source}/{found.name}", after=moment):
+    coming = upcoming(store, f"{found.source}/{found.name}", after=moment)
+    if coming:
+        title("Next")
+    for one in coming:
         local = one.starts.astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z")
         wait = brief(one.starts - moment)
         print(f"  {local}  in {wait}  {one.schedule.cron}  ({one.schedule.time_zone})")
@@ -163,14 +166,13 @@ def describe_run(store: Reader, name: str, output: Format, config: Path | None) 
 def run_facts(run: Run) -> list[tuple[str, str]]:
     moment = now()
     params = ", ".join(f"{key}={value}" for key, value in run.params.items())
-    words = f"{run.reason}: {run.message}" if run.message else run.reason
+    told = f"{run.reason}: {run.message}" if run.message else run.reason
     return [
         ("Run", run.id),
         ("Workflow", f"{run.source}/{run.workflow}"),
-        ("Phase", str(run.phase) + (f" ({words})" if words else "")),
-        ("Trigger", str(run.trigger) + (f" {run.schedule}" if run.schedule else "")),
+        ("Phase", str(run.phase) + (f" ({told})" if told else "")),
+        ("Trigger", words(run)),
         *((("Slot", view.time(run.scheduled_time) or "-"),) if run.scheduled_time else ()),
-        *((("Rerun of", run.rerun_of),) if run.rerun_of else ()),
         *((("Step of", run.parent),) if run.parent else ()),
         ("Revision", run.revision or "-"),
         ("Params", params or "-"),

@@ -5,7 +5,7 @@ Applying a plan and planning again at the same moment gives nothing to do.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
 from controller.model.condition import MISSED, WorkflowStatus, drop
@@ -15,14 +15,12 @@ from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
 from controller.reconcile import expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
-from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
+from controller.reconcile.observed import CLOCK_ERROR, Observed, Plan, is_delayed, is_waiting
 from controller.reconcile.rerun import is_again, is_by_policy
 from controller.reconcile.runs import run_id
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
 __all__ = ["Observed", "Plan", "plan"]
-
-CLOCK_ERROR = timedelta(days=1)  # a slot answered so far ahead was answered by a wrong clock
 
 
 def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> Plan:
