@@ -41,11 +41,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "suspend": ("suspend", "suspend", "Keep a workflow or a source from starting anything."),
     "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
+    "db": ("db", "db", "Back the store up, put it back, look through it, bring it up to date."),
     "token": ("token", "token", "Make, list and remove tokens for the API's TCP listener."),
 }
 
 
-GROUPS = {"cache": ("ls", "show", "rm", "prune"), "token": ("create", "ls", "rm")}
+GROUPS = {
+    "cache": ("ls", "show", "rm", "prune"),
+    "token": ("create", "ls", "rm"),
+    "db": ("backup", "restore", "verify", "upgrade"),
+}
 """Commands that are several; each is a function of the command's module."""
 
 

@@ -1,10 +1,11 @@
 """What is kept of the past, and what goes: runs by their number and age, blobs nobody names."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any, Protocol
 
 from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, select, text, union_all
 from sqlalchemy.sql.elements import BindParameter
@@ -110,14 +111,22 @@ def drop_blobs(
     return call
 
 
-def references(tx: Transaction, blobs: BlobStore) -> set[str]:
+class Rows(Protocol):
+    """Whatever reads rows: a transaction, or a reader."""
+
+    def rows(self, query: Query, values: Mapping[str, Any]) -> Iterable[Any]:
+        """Return the rows of a compiled query."""
+        ...
+
+
+def references(tx: Rows, blobs: BlobStore) -> set[str]:
     """Return the files' digests that the rows name, those inside folders too."""
     named: set[str] = set()
     for (names,) in tx.rows(_named(), {}):
         named.update(json.loads(names).values() if names.startswith("{") else (names,))
-    folders = {digest for digest in named if digest.startswith("tree:")}
     for row in tx.rows(results.referring(), {}):
         named |= results.named_blobs(row)
+    folders = {digest for digest in named if digest.startswith("tree:")}
     for (told,) in tx.rows(_replayed(), {}):
         named.update(one for one in (json.loads(told).get("log"),) if one)
     inside = {part for digest in folders for part in blobs.parts_if_kept(digest)}

@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from controller.model.cache import CacheEntry
 from controller.model.changes import (
     CreateRun,
     FinishAttempt,
+    PutCacheEntry,
     PutStep,
     RecordEvent,
     SealLog,
@@ -155,6 +157,30 @@ async def test_blobs_follow_the_last_run_that_named_them(store, clock):
     assert (
         await store.write(lambda tx: tx._connection.execute("SELECT * FROM blob").fetchall()) == []
     )
+
+
+async def test_a_result_s_folder_keeps_its_files_when_its_run_is_gone(store, clock, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("inside")
+    folder = await store.blobs.put_path(tmp_path / "out")
+    entry = CacheEntry(
+        source="main",
+        ref="",
+        key="sha256:k",
+        parts={},
+        workflow="w",
+        step="s",
+        run="w-gone",
+        artifacts={"out": folder},
+        created_at=clock.at,
+        last_used_at=clock.at,
+        expires_at=clock.at + timedelta(days=7),
+    )
+    await store.record(PutCacheEntry(entry=entry))
+    inside = next(store.blobs.parts(folder))
+    age(store, clock, [folder, inside])
+    await store.housekeep(Keep())
+    assert [store.blobs.path(one).exists() for one in (folder, inside)] == [True, True]
 
 
 MINE = ("main", "w")
