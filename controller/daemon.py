@@ -294,7 +294,7 @@ class Daemon:
     async def _wind_down(self) -> None:
         grace = self.settings.shutdown_grace.total_seconds()
         log.info("stopping", running=self._dispatcher.running, grace_seconds=grace)
-        await first(self._dispatcher.drain(grace), self._now.wait())
+        await first(self._dispatcher.wind_down(grace), self._now.wait())
         await self._dispatcher.cancel_all(now=self._now.is_set())
 
     async def _housekeep(self) -> None:
@@ -315,7 +315,7 @@ class Daemon:
             turn=self._turn,
             policy=self._policy,
             enqueue=self._enqueue,
-            dispatch=self._dispatcher.look,
+            dispatcher=self._dispatcher,
             readiness=self.readiness,
         )
 
@@ -339,8 +339,9 @@ class Daemon:
             "store": await self._store_answers(),
             "engine": self._engine.up,
         }
-        ok = all(needed.values()) and not stopping
-        return Readiness(ok=ok, checks={**needed, "stopping": stopping})
+        draining = self._dispatcher.draining
+        ok = all(needed.values()) and not stopping and not draining
+        return Readiness(ok=ok, checks={**needed, "stopping": stopping, "draining": draining})
 
     async def _store_answers(self) -> bool:
         try:

@@ -60,6 +60,7 @@ class Dispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: Sequence[Run] = ()  # after the last look
         self._claiming = True
+        self._stopping = False
 
     def look(self) -> None:
         """Ask for a look at the Pending runs."""
@@ -70,8 +71,7 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._claiming:
-                await self._try_to_claim()
+            await self._try_to_claim()
 
     async def _try_to_claim(self) -> None:
         """A store that can't be written stops nothing for good: the claim is made later."""
@@ -83,6 +83,8 @@ class Dispatcher:
 
     async def claim(self) -> None:
         async with self._turn:
+            if not self._claiming:
+                return
             now = self._clock.now()
             unfinished = self._observations.unfinished()
             pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
@@ -147,7 +149,7 @@ class Dispatcher:
         """A run that the store could not follow is settled as an Error once it can be written."""
         log.error("run_not_recorded", run=run.id, error=str(error))
         reason = getattr(error, "reason", "StoreUnavailable")
-        while self._claiming:
+        while not self._stopping:
             await asyncio.sleep(AGAIN.total_seconds())
             finish = FinishRun(
                 run=run.id,
@@ -165,9 +167,19 @@ class Dispatcher:
         stored, rows = await self._store.read(lambda r: (r.run(run.id), r.steps(run.id)))
         return replace(run, spec=stored.spec if stored else ""), rows
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Claim nothing more; wait for the running ones to end."""
+    def drain(self) -> None:
+        """Claim nothing more. In the turn: no claim is under way when it returns."""
         self._claiming = False
+
+    def claim_again(self) -> None:
+        """Take a drain back."""
+        self._claiming = True
+        self.look()
+
+    async def wind_down(self, grace_seconds: float) -> None:
+        """Claim nothing more; wait for the running ones to end."""
+        self.drain()
+        self._stopping = True
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
@@ -181,6 +193,10 @@ class Dispatcher:
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def draining(self) -> bool:
+        return not self._claiming
 
     @property
     def running(self) -> int:

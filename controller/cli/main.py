@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "suspend": ("suspend", "suspend", "Keep a workflow or a source from starting anything."),
     "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
+    "drain": ("drain", "drain", "Start no run any more; let those that run end."),
     "token": ("token", "token", "Make, list and remove tokens for the API's TCP listener."),
 }
 
