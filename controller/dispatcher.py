@@ -15,6 +15,7 @@ from controller.errors import RondelError
 from controller.execute.engine import RunEngine
 from controller.model.changes import ClaimRun, FinishRun
 from controller.model.run import Phase, Run, StepRun
+from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
 from controller.reconcile.rerun import is_again
@@ -25,6 +26,13 @@ from controller.store import Store
 log = structlog.get_logger()
 
 AGAIN = timedelta(seconds=1)
+
+
+def most_runs(settings: Settings) -> int:
+    """Return how many runs may be active: of all, and on the engine when there is one."""
+    if settings.executor != "dagger":
+        return settings.max_parallel.runs
+    return min(settings.max_parallel.runs, settings.dagger.max_concurrent_runs)
 
 
 class Dispatcher:
@@ -61,6 +69,10 @@ class Dispatcher:
         self._waiting: Sequence[Run] = ()  # after the last look
         self._claiming = True
         self._stopping = False
+
+    def allow(self, max_runs: int) -> None:
+        """Have at most so many runs active from now on; those that are too many go on."""
+        self._max_runs = max_runs
 
     def look(self) -> None:
         """Ask for a look at the Pending runs."""

@@ -36,6 +36,12 @@ def held(gate):
     return f"while ! [ -e {gate} ]; do sleep 0.05; done"
 
 
+def listening(controller):
+    """Start it; return when it can be asked."""
+    controller.start()
+    controller.until(lambda: controller.events("listening"), "it listens")
+
+
 def readiness(controller):
     transport = httpx.HTTPTransport(uds=str(controller.state / "api" / "rondel.sock"))
     with httpx.Client(transport=transport, base_url="http://rondel") as http:
@@ -65,7 +71,7 @@ def test_a_drain_lets_runs_end_and_keeps_new_ones_until_it_is_taken_back(
     controller, folder, gate, rondel
 ):
     (folder / "long.yaml").write_text(manifest("long", held(gate), ON_CHANGE))
-    controller.start()
+    listening(controller)
     controller.until(lambda: is_running(controller, "long"), "it runs")
     waiting = draining(controller)
     assert readiness(controller) == (503, True)
@@ -85,7 +91,7 @@ def test_a_drain_lets_runs_end_and_keeps_new_ones_until_it_is_taken_back(
 
 def test_what_waited_starts_with_the_next_controller(controller, folder, rondel):
     (folder / "one.yaml").write_text(manifest("one"))
-    controller.start()
+    listening(controller)
     assert rondel("drain").stdout == "draining: 0 running, 0 waiting\n"
     rondel("run", "one")
     assert phases(controller, "one") == [Phase.PENDING]
@@ -97,7 +103,7 @@ def test_what_waited_starts_with_the_next_controller(controller, folder, rondel)
 
 def test_a_wait_ends_when_somebody_takes_the_drain_back(controller, folder, gate, rondel):
     (folder / "long.yaml").write_text(manifest("long", held(gate), ON_CHANGE))
-    controller.start()
+    listening(controller)
     controller.until(lambda: is_running(controller, "long"), "it runs")
     waiting = draining(controller)
     rondel("drain", "--undo")
