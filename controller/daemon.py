@@ -143,7 +143,7 @@ class Daemon:
         self._reconciler = self._new_reconciler()
         self._following = self._new_following()
         for one in settings.sources:
-            await self._following.add(one, self._following.open(one))
+            self._following.add(await self._following.open(one))
         self._reload = self._new_reload()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from controller.clock import Clock
-from controller.errors import UsageError
+from controller.errors import RondelError, UsageError
 from controller.loading import Loading
+from controller.model.condition import SourceStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.observations import Observations
 from controller.secrets import ConfiguredSecrets
@@ -17,6 +19,15 @@ from controller.source.remote import local_folder
 from controller.store import Store
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that may be followed, and what the store knows of it."""
+
+    settings: GitSource | DirectorySource
+    source: Source
+    status: SourceStatus | None
 
 
 class Following:
@@ -40,26 +51,32 @@ class Following:
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def open(self, one: GitSource | DirectorySource) -> Source:
+    async def open(self, one: GitSource | DirectorySource) -> Opened:
         """Return a source; nothing is read of it yet.
 
         Raises:
-            RondelError: it may not be run here, or its address can't be one.
+            RondelError: it may not be run here, its address can't be one, the store isn't read.
         """
         settings = self._settings()
         warn_untrusted(one, settings.executor)
-        return open_source(
+        source = open_source(
             one,
             state_dir=Path(settings.state_dir),
             clock=self._clock,
             secrets=self._secrets.operator,
         )
+        return Opened(one, source, await self._store.read(lambda reader: reader.source(one.name)))
 
-    async def add(self, one: GitSource | DirectorySource, source: Source) -> None:
-        """Take an opened source in, with what the store remembers of it."""
-        status = await self._store.read(lambda reader: reader.source(one.name))
-        remembered = self._observations.of_source(one.name)
-        self._loading.add(one, source, status=status, remembered=remembered)
+    def add(self, one: Opened) -> None:
+        """Take a source in, with what is remembered of it."""
+        remembered = self._observations.of_source(one.settings.name)
+        self._loading.add(one.settings, one.source, status=one.status, remembered=remembered)
+
+    async def left(self) -> list[str]:
+        """Return the sources that the store knows and that are configured no more."""
+        configured = {one.name for one in self._settings().sources}
+        known = await self._store.read(lambda reader: reader.sources())
+        return [one.name for one in known if one.name not in configured]
 
     def follow(self, group: asyncio.TaskGroup, one: GitSource | DirectorySource) -> None:
         if not one.suspend:
@@ -72,7 +89,10 @@ class Following:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        await self._loading.remove(name)
+        try:
+            await self._loading.remove(name)
+        except (OSError, RondelError) as error:  # it is forgotten all the same
+            log.warning("source_not_closed", source=name, error=str(error))
 
     def stop(self) -> None:
         for task in self._tasks.values():

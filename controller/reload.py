@@ -88,6 +88,7 @@ class Reload:
     async def run(self, group: asyncio.TaskGroup, ready: asyncio.Event) -> None:
         """Reload whenever it is asked for, once the first load is over; until cancelled."""
         await ready.wait()
+        await self._drop_left()
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -95,6 +96,8 @@ class Reload:
                 await self._reload(group)
             except RondelError as error:
                 self._failed(error)
+            except Exception:
+                log.exception("reload_crashed")  # a defect met here stops no run
 
     def _failed(self, error: RondelError) -> None:
         """/readyz is open to everybody: the log has the words, which may quote the file."""
@@ -108,18 +111,17 @@ class Reload:
         new = await asyncio.to_thread(self._read)
         found = difference(self._current(), new)
         by_name = {one.name: one for one in found.settings.sources}
-        opened = {
-            name: self._following.open(by_name[name]) for name in (*found.added, *found.changed)
-        }
-        async with self._turn:
+        opened = [
+            await self._following.open(by_name[name]) for name in (*found.added, *found.changed)
+        ]
+        async with self._turn:  # from here on nothing fails
             self._take_over(found.settings)
-            for name, source in opened.items():
-                if name in found.changed:
-                    await self._following.remove(name)
-                await self._following.add(by_name[name], source)
-                self._following.follow(group, by_name[name])
-            for name in found.removed:
-                await self._drop(name)
+            for name in (*found.changed, *found.removed):
+                await self._following.remove(name)
+            for one in opened:
+                self._following.add(one)
+                self._following.follow(group, one.settings)
+        await self._drop_left()
         self._dispatcher.look()
         self.trouble = ""
         self._tell(found)
@@ -130,10 +132,18 @@ class Reload:
         self._loading.use_groups(settings.groups)
         self._dispatcher.allow(most_runs(settings))
 
+    async def _drop_left(self) -> None:
+        """Drop what the store still has of sources that are gone, also from before the start."""
+        try:
+            for name in await self._following.left():
+                async with self._turn:
+                    await self._drop(name)
+        except RondelError as error:
+            log.error("drop_failed", error=str(error))  # noqa: TRY400  # its words say it all
+
     async def _drop(self, name: str) -> None:
         """Retire the workflows of a source that is gone; a pass does it if this can't be kept."""
         keys = [(name, one.name) for one in self._observations.of_source(name)]
-        await self._following.remove(name)
         self._reconciler.enqueue(keys)
         await self._recorder.record(
             *self._retirements(keys), DropSource(name=name, at=self._clock.now())

@@ -246,3 +246,21 @@ def test_a_source_of_the_command_line_stays(place, tmp_path):
     assert (told["added"], told["removed"], told["changed"]) == (["b"], ["a"], [])
     place.write("b", "w")
     assert "'w' already" in place.reload("reload_failed")["error"]
+
+
+def test_a_source_that_was_taken_out_while_no_controller_ran_is_dropped_at_the_start(place, rondel):
+    place.declare("a", "one")
+    place.write("a", "b")
+    place.controller.start()
+    place.has_run("one")
+    place.controller.stop()
+    place.write("b")
+    place.controller.start()
+    place.controller.until(
+        lambda: place.controller.look(lambda reader: reader.source("a")) is None, "it is dropped"
+    )
+    workflows = place.controller.look(lambda reader: reader.workflows(retired=True))
+    assert [(one.name, one.retired) for one in workflows] == [("one", True)]
+    assert sources(rondel) == ["b"]
+    events = place.controller.look(lambda reader: reader.events(source="a"))
+    assert [one.reason for one in events].count("WorkflowRetired") == 1
