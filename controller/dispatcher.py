@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,8 +18,9 @@ from controller.model.run import Phase, Run, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
+from controller.reconcile.observed import is_waiting
 from controller.reconcile.rerun import is_again
-from controller.reconcile.runs import GroupLimit, claimable
+from controller.reconcile.runs import Choice, GroupLimit, claimable
 from controller.recorder import Recorder
 from controller.store import Store
 
@@ -66,7 +67,6 @@ class Dispatcher:
         self._wake_at = wake_at
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._waiting: Sequence[Run] = ()  # after the last look
         self._claiming = True
         self._stopping = False
 
@@ -98,28 +98,39 @@ class Dispatcher:
             if not self._claiming:
                 return
             now = self._clock.now()
-            unfinished = self._observations.unfinished()
-            pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
-            running = [run for run in unfinished if run.phase is Phase.RUNNING or run.instance]
-            choice = claimable(
-                pending,
-                running,
-                max_runs=self._max_runs,
-                now=now,
-                policy=self._policy,
-                group_limit=self._group_limit,
-            )
-            self._waiting = choice.rest
-            refused = choice.start and not all(await self._claim_all(choice.start, now))
+            refused: set[str] = set()
+            while (choice := self._choose(refused, now)).start:
+                full = await self._claim_all(choice.start, now)
+                if not full:
+                    break
+                refused |= full
             # Somebody else holds the place that was free to us: nothing will tell when it ends.
             self._wake_at("claim", now + AGAIN if refused else choice.wake_at, self.look)
 
-    async def _claim_all(self, runs: Sequence[Run], now: datetime) -> Sequence[bool]:
+    def _choose(self, refused: Collection[str], now: datetime) -> Choice:
+        """Choose among what waits; what the store has refused stands in nobody's way."""
+        unfinished = self._observations.unfinished()
+        return claimable(
+            (run for run in unfinished if is_waiting(run) and self._place(run) not in refused),
+            (run for run in unfinished if not is_waiting(run)),
+            max_runs=self._max_runs,
+            now=now,
+            policy=self._policy,
+            group_limit=self._group_limit,
+        )
+
+    async def _claim_all(self, runs: Sequence[Run], now: datetime) -> set[str]:
+        """Claim runs; return the places (see `_place`) that the store refused."""
         applied = await self._recorder.record(*(self._claim_of(run, now) for run in runs))
         for run, done in zip(runs, applied, strict=True):
             if done:
                 self._begin(replace(run, instance=self._store.instance))
-        return applied
+        return {self._place(run) for run, done in zip(runs, applied, strict=True) if not done}
+
+    def _place(self, run: Run) -> str:
+        """Return what is refused when a run's claim is: its whole group, or just the run."""
+        limit = self._group_limit((run.source, run.workflow))
+        return limit.group if limit else run.id
 
     def _claim_of(self, run: Run, now: datetime) -> ClaimRun:
         limit = self._group_limit((run.source, run.workflow))
@@ -133,7 +144,8 @@ class Dispatcher:
 
     def waiting(self) -> Mapping[str, int]:
         """Return how many runs wait, by their group ("": of workflows without one)."""
-        limits = (self._group_limit((run.source, run.workflow)) for run in self._waiting)
+        waiting = filter(is_waiting, self._observations.unfinished())
+        limits = (self._group_limit((run.source, run.workflow)) for run in waiting)
         return Counter(limit.group if limit else "" for limit in limits)
 
     def _begin(self, run: Run) -> None:

@@ -249,7 +249,7 @@ class Loading:
         group = declaration.concurrency.group
         if group in self._groups:
             return GroupLimit(group, self._groups[group])
-        limit = self._places[key[0]].loaded.limits.get(group, 1)  # all that had one are gone
+        limit = self._places[key[0]].loaded.limits.get(group, 1)  # lost before the last start
         return GroupLimit(f"{key[0]}/{group}", limit)
 
     def _name_fault(self, declaration: Declaration) -> Fault | None:

@@ -118,8 +118,12 @@ class Manifests:
     ) -> Mapping[str, ParsedDocument]:
         """Return the workflows that share a group with these, of files that were not read yet."""
         groups = {name for one in documents if (name := group_of(one))}
-        paths = {path for name in groups for path in self._with(name) if self.name(path) not in but}
-        files = (manifest.parse_file(shown(path), bytes_of(path)) for path in sorted(paths))
+        others = (path for path in below(self.root) if self.name(path) not in but) if groups else ()
+        files = (
+            manifest.parse_file(shown(path), data)
+            for path in others
+            if (data := bytes_of(path)) and any(name.encode() in data for name in groups)
+        )
         found = (one for file in files for one in file.documents)
         return {one.name: one for one in found if group_of(one) in groups}
 

@@ -84,6 +84,17 @@ def named(workflow: str, params: list[str] | None) -> tuple[str, str]:
     return source, name
 
 
+def place_of(
+    client: Client, config: Path | None, state_dir: Path | None, workflow: str
+) -> tuple[str, str]:
+    """Return a workflow's source and name; from afar they have to be given whole."""
+    if client.remote:
+        return named(workflow, None)
+    with reader(state_dir, config) as store:
+        found = find_workflow(store, workflow)
+    return found.source, found.name
+
+
 def run_id_of(client: Client, config: Path | None, state_dir: Path | None, text: str) -> str:
     """Return the run's id; from afar it has to be given whole."""
     if client.remote:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from controller import ids
+from controller.cli.act import place_of
 from controller.cli.client import Client
 from controller.cli.common import (
     ConfigOption,
@@ -15,11 +16,9 @@ from controller.cli.common import (
     OutputOption,
     ServerOption,
     StateOption,
-    find_workflow,
     print_json,
     print_table,
     print_yaml,
-    reader,
 )
 from controller.reconcile.backfill import LIMIT
 
@@ -50,11 +49,10 @@ def backfill(  # noqa: PLR0917 - options of one command
     Example: rondel backfill report --from 2026-11-01 --to 2026-11-08 --dry-run
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        found = find_workflow(store, workflow)
+    source, name = place_of(client, config, state_dir, workflow)
     body = {"from": begin, "to": end, "limit": limit, "schedule": schedule, "dryRun": dry_run}
     made = client.post(
-        f"/sources/{found.source}/workflows/{found.name}/backfills",
+        f"/sources/{source}/workflows/{name}/backfills",
         body,
         **{"Idempotency-Key": key or ids.nonce()},
     )

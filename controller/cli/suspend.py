@@ -2,10 +2,12 @@
 
 import getpass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from controller.cli.act import named
 from controller.cli.client import Client
 from controller.cli.common import (
     ConfigOption,
@@ -42,8 +44,7 @@ def suspend(  # noqa: PLR0917 - options of one command
     Example: rondel suspend nightly-report --reason "the warehouse moves" --until 8h
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        shown, path = target(store, name)
+    shown, path = target(client, config, state_dir, name)
     end = read_until(until, now()) if until else None
     body = {"by": getpass.getuser(), "reason": reason, "until": end and view.time(end)}
     client.post(f"{path}/suspend", body)
@@ -61,27 +62,42 @@ def resume(
     Example: rondel resume nightly-report
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        shown, path = target(store, name)
+    shown, path = target(client, config, state_dir, name)
     client.post(f"{path}/resume")
     print(f"{shown} is resumed")
 
 
-def target(store: Reader, name: str) -> tuple[str, str]:
+def target(
+    client: Client, config: Path | None, state_dir: Path | None, name: str
+) -> tuple[str, str]:
     """Return what is meant, in words and as a path of the API. Raises UsageError."""
-    sources = {one.name for one in store.sources()}
     if name.startswith(SOURCE):
-        return f"source {name[len(SOURCE) :]}", f"/sources/{name[len(SOURCE) :]}"
+        return source_target(name[len(SOURCE) :])
+    if client.remote:
+        return workflow_target(*named(name, None))
+    with reader(state_dir, config) as store:
+        return known_target(store, name)
+
+
+def source_target(name: str) -> tuple[str, str]:
+    return f"source {name}", f"/sources/{name}"
+
+
+def workflow_target(source: str, name: str) -> tuple[str, str]:
+    return f"workflow {source}/{name}", f"/sources/{source}/workflows/{name}"
+
+
+def known_target(store: Reader, name: str) -> tuple[str, str]:
+    sources = {one.name for one in store.sources()}
     workflows = {one.name for one in store.workflows()}
     if name in sources and name in workflows:
         raise UsageError(
             f"{name!r} is a workflow and a source", remedy=f"write {SOURCE}{name}, or SOURCE/{name}"
         )
     if name in sources:
-        return f"source {name}", f"/sources/{name}"
+        return source_target(name)
     found = find_workflow(store, name)
-    full = f"{found.source}/{found.name}"
-    return f"workflow {full}", f"/sources/{found.source}/workflows/{found.name}"
+    return workflow_target(found.source, found.name)
 
 
 def read_until(text: str, moment: datetime) -> datetime:

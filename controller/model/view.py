@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.model.cache import CacheEntry
+from controller.model.cause import cause
 from controller.model.condition import Condition, Health, SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
@@ -120,6 +121,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "reason": run.reason,
         "message": run.message,
         "trigger": str(run.trigger),
+        "cause": dict(cause(run)),
         "revision": run.revision,
         "generation": run.generation,
         "change": run.change,
@@ -127,6 +129,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "scheduledTime": time(run.scheduled_time),
         "params": dict(run.params),
         "priority": run.priority,
+        "group": run.group,
         "fresh": run.fresh,
         "rerunOf": run.rerun_of,
         "parent": run.parent,

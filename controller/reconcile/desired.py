@@ -6,6 +6,7 @@ from functools import cached_property
 
 from controller.manifest.between import between, links
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
+from controller.model.workflow import Concurrency
 
 WORKFLOW = "Workflow"
 OTHERS = frozenset({"Agent", "Defaults"})
@@ -37,7 +38,8 @@ class Loaded:
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
     faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
-    groups: frozenset[str] = frozenset()  # the names under the configuration's `groups`
+    groups: frozenset[str] | None = frozenset()  # of the configuration; None: nobody knows them
+    limits: Mapping[str, int] = field(default_factory=dict)  # group of this source -> its limit
     linked: Mapping[str, tuple[ParsedDocument, ...]] = field(default_factory=dict)  # by file
     between: Mapping[str, Fault] = field(default_factory=dict)  # name -> what is wrong with others
     path_faults: tuple[Fault, ...] = ()  # of the snapshot itself
@@ -54,14 +56,14 @@ class Loaded:
         prune: bool = True,
         allow_empty: bool = False,
         owners: Mapping[str, str] | None = None,
-        groups: Iterable[str] = (),
+        groups: Iterable[str] | None = (),
     ) -> "Loaded":
         return cls(
             source=source,
             prune=prune,
             allow_empty=allow_empty,
             owners=owners or {},
-            groups=frozenset(groups),
+            groups=None if groups is None else frozenset(groups),
         )
 
     @cached_property
@@ -77,16 +79,6 @@ class Loaded:
         for name, file in self.owners.items():
             found.setdefault(file, set()).add(name)
         return {file: frozenset(names) for file, names in found.items()}
-
-    @cached_property
-    def limits(self) -> Mapping[str, int]:
-        """The limit of each concurrency group; of two that differ for now, the smaller one."""
-        found: dict[str, int] = {}
-        for one in self.declarations.values():
-            if one.concurrency is not None and one.concurrency.limit is not None:
-                group, limit = one.concurrency.group, one.concurrency.limit
-                found[group] = min(limit, found.get(group, limit))
-        return found
 
     @property
     def all_faults(self) -> tuple[Fault, ...]:
@@ -116,6 +108,7 @@ def remembered(loaded: Loaded, declarations: Iterable[Declaration]) -> Loaded:
         files={path: FileRecord(kept=frozenset(names)) for path, names in kept.items()},
         claims={name: (one.file,) for name, one in known.items()},
         declarations=known,
+        limits=limits_of(known.values(), loaded.limits),
     )
 
 
@@ -138,7 +131,7 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
             files[path] = record_of(file, names_before(loaded, path, before))
             if files[path].faults:
                 faulty[path] = files[path].faults
-            if naming := tuple(one for one in files[path].documents if links(one)):
+            if naming := naming_others(files[path], loaded.declarations):
                 linked[path] = naming
         touched |= reclaim(claims, path, before, files.get(path))
     gone = not files and not loaded.allow_empty and bool(loaded.declarations or loaded.owners)
@@ -153,13 +146,45 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
         emptied=gone,
         looked=True,
     )
-    return nothing_left(after) if gone else settle(*judged_between(after, touched))
+    if gone:
+        return nothing_left(after)
+    same = all(ties(loaded.linked.get(path, ())) == ties(linked.get(path, ())) for path in parsed)
+    if same and all((name in loaded.claims) == (name in claims) for name in touched):
+        return settle(after, touched)
+    return settle(*judged_between(after, touched))
+
+
+def naming_others(
+    record: FileRecord, last: Mapping[str, Declaration]
+) -> tuple[ParsedDocument, ...]:
+    """Return what names others in a file; a faulty text names whom its last valid one did."""
+    valid = {one.name: one for one in record.documents if one.declaration is not None}
+    kept = (stand_in(last[name], record) for name in record.names - {*valid} if name in last)
+    return tuple(one for one in (*valid.values(), *kept) if links(one))
+
+
+def stand_in(declaration: Declaration, record: FileRecord) -> ParsedDocument:
+    """Return the document of a last valid text, where the newest can't be read."""
+    return ParsedDocument(
+        kind=WORKFLOW,
+        name=declaration.name,
+        document=declaration.document,
+        line=line_of(record, declaration.name),
+        declaration=declaration,
+    )
+
+
+def ties(documents: Iterable[ParsedDocument]) -> list[object]:
+    """Return all that the faults between files depend on."""
+    declared = ((one.line, one.declaration) for one in documents if one.declaration is not None)
+    return [
+        (line, one.file, one.name, one.calls, one.upstreams, one.concurrency)
+        for line, one in declared
+    ]
 
 
 def judged_between(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
     """Judge anew who names whom: a file that changes may put those in other files at fault."""
-    if not loaded.linked and not loaded.between:
-        return loaded, touched
     documents = (one for listed in loaded.linked.values() for one in listed)
     before, found = loaded.between, between(documents, known=loaded.claims, groups=loaded.groups)
     moved = {name for name in {**before, **found} if before.get(name) != found.get(name)}
@@ -219,10 +244,11 @@ def is_nameless(document: ParsedDocument) -> bool:
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
     """Judge each touched name anew."""
     declarations, invalid = dict(loaded.declarations), dict(loaded.invalid)
-    changed = set()
+    changed, regrouped = set(), False
     for name in touched:
         before = (declarations.pop(name, None), invalid.pop(name, None))
         declaration, fault = judge(loaded, name, loaded.claims.get(name, ()))
+        regrouped |= group_of(before[0]) != group_of(declaration)
         if declaration is not None:
             declarations[name] = declaration
         if fault is not None:
@@ -233,8 +259,25 @@ def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
         loaded,
         declarations=declarations,
         invalid=invalid,
+        limits=limits_of(declarations.values(), loaded.limits) if regrouped else loaded.limits,
         changed=frozenset(changed),
     )
+
+
+def group_of(declaration: Declaration | None) -> Concurrency | None:
+    return declaration.concurrency if declaration is not None else None
+
+
+def limits_of(declarations: Iterable[Declaration], last: Mapping[str, int]) -> Mapping[str, int]:
+    """Return each group's limit: of two that differ for now the smaller one, of none the last."""
+    found: dict[str, int | None] = {}
+    for one in declarations:
+        if one.concurrency is not None:
+            group, limit = one.concurrency.group, one.concurrency.limit
+            told = [each for each in (limit, found.get(group)) if each is not None]
+            found[group] = min(told, default=None)
+    named = {group: last.get(group) if limit is None else limit for group, limit in found.items()}
+    return {group: limit for group, limit in named.items() if limit is not None}
 
 
 def judge(

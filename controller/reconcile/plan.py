@@ -5,7 +5,7 @@ Applying a plan and planning again at the same moment gives nothing to do.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
 from controller.model.condition import MISSED, WorkflowStatus, drop
@@ -15,16 +15,12 @@ from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
 from controller.reconcile import expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
-from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
-from controller.reconcile.rerun import is_again
+from controller.reconcile.observed import CLOCK_ERROR, Observed, Plan, is_delayed, is_waiting
+from controller.reconcile.rerun import is_again, is_by_policy
 from controller.reconcile.runs import run_id
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
 __all__ = ["Observed", "Plan", "plan"]
-
-CLOCK_ERROR = timedelta(days=1)  # a slot answered so far ahead was answered by a wrong clock
-BY_POLICY = frozenset({Trigger.SCHEDULE, Trigger.WEBHOOK})
-"""Triggers that concurrencyPolicy may drop; a change never is."""
 
 
 def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> Plan:
@@ -183,7 +179,7 @@ class Pass:
     # Runs that wait.
 
     def on_waiting(self) -> Iterator[Change]:
-        slots = [run for run in self.left() if run.trigger in BY_POLICY]
+        slots = [run for run in self.left() if is_by_policy(run)]
         created = {run.id for run in self.starting}
         late = [run for run in slots if self.is_too_late(run)]
         yield from self.skip_all(late, "QueueTimeout")
@@ -211,8 +207,8 @@ class Pass:
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
 
     def is_too_late(self, run: Run) -> bool:
-        """A slot waits so long for its turn and no longer; changes are never dropped."""
-        if self.declaration.queue_timeout is None:
+        """A slot waits so long for its turn and no longer; one that had its turn has it again."""
+        if self.declaration.queue_timeout is None or run.reason:
             return False
         end = (run.not_before or run.created_at) + self.declaration.queue_timeout
         self.look_at(end)
@@ -236,7 +232,7 @@ class Pass:
                 yield run.id, "Replaced"
 
     def replaces(self, new: Run, old: Run) -> bool:
-        if new.trigger in BY_POLICY:
+        if is_by_policy(new):
             replacing = self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
             return replacing and old.trigger is not Trigger.BACKFILL
         trigger = self.declaration.on_change

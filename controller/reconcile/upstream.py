@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from controller.errors import StalledError
 from controller.manifest.expression import render
-from controller.model.changes import AnswerSchedule
+from controller.model.changes import AnswerSchedule, ForgetSchedule
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration
 from controller.model.workflow import Upstream
+from controller.reconcile.observed import CLOCK_ERROR
 
 PREFIX = "upstream:"
+Mark = AnswerSchedule | ForgetSchedule
 
 
 class Due(NamedTuple):
@@ -59,17 +61,22 @@ def ends_of(declaration: Declaration, trigger: Upstream, ends: tuple[Run, ...]) 
 
 def answers(
     declaration: Declaration, status: WorkflowStatus, ends: tuple[Run, ...], now: datetime
-) -> tuple[list[AnswerSchedule], list[Due]]:
+) -> tuple[list[Mark], list[Due]]:
     """Return the marks of what this pass answers, and the ends that start runs, oldest first.
 
     While suspended the newest wanted end, and what came later, stays open: it runs at resume.
     """
-    marks, due = [], []
+    marks: list[Mark] = []
+    due: list[Due] = []
     for trigger in declaration.upstreams:
         name = marker(declaration.source, trigger)
         seen = ends_of(declaration, trigger, ends)
         wanted = [end for end in seen if end.phase in trigger.phases]
-        if name not in status.answered:
+        through = status.answered.get(name)
+        if through is not None and through - now > CLOCK_ERROR:
+            marks.append(forgotten(declaration, name))
+            through = None
+        if through is None:
             marks.append(answered(declaration, name, now))
             continue
         if status.suspended and wanted:
@@ -83,6 +90,11 @@ def answers(
 def answered(declaration: Declaration, name: str, through: datetime) -> AnswerSchedule:
     source, workflow = declaration.key
     return AnswerSchedule(source=source, workflow=workflow, schedule=name, through=through)
+
+
+def forgotten(declaration: Declaration, name: str) -> ForgetSchedule:
+    source, workflow = declaration.key
+    return ForgetSchedule(source=source, workflow=workflow, schedule=name)
 
 
 def identity(end: Run) -> str:

@@ -48,7 +48,7 @@ def test_a_group_of_one_lets_one_run_go_and_the_others_wait_for_it(
     controller.until(lambda: len(active(controller)) == 1, "one of the group runs")
     (waits, *_) = controller.runs(phases={Phase.PENDING})
     story = rondel("describe", "run", waits.id).stdout
-    assert f"for a place in the group warehouse: {active(controller)[0]}-" in story
+    assert f"in the group warehouse (limit 1), held by {active(controller)[0]}-" in story
     (folder / "a.yaml").write_text(member("a", gate, ", limit: 2"))
     controller.until(lambda: len(active(controller)) == 2, "the limit was raised")
     time.sleep(0.3)

@@ -277,6 +277,12 @@ def test_commands_act_over_the_address_with_a_token(started, tmp_path):
     late = call("cancel", run, RONDEL_TOKEN=text)
     assert late.returncode == 1
     assert "is over" in late.stderr
+    assert call("suspend", "ops/w", RONDEL_TOKEN=text).stdout == "workflow ops/w is suspended\n"
+    assert call("resume", "ops/w", RONDEL_TOKEN=text).stdout == "workflow ops/w is resumed\n"
+    span = ("--from", "2027-03-01", "--to", "2027-03-02", "--dry-run")
+    filled = call("backfill", "ops/w", *span, RONDEL_TOKEN=text)
+    assert "no schedule to fill" in filled.stderr
+    assert "names no source" in call("backfill", "w", *span, RONDEL_TOKEN=text).stderr
     assert not empty.exists()
 
 

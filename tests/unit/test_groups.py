@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.manifest import parse_file
 from controller.model.run import Run, Trigger
+from controller.model.source import Snapshot
 from controller.model.workflow import ConcurrencyPolicy
+from controller.reconcile import desired
 from controller.reconcile.runs import GroupLimit, claimable
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -90,3 +93,56 @@ def test_no_limit_is_passed_and_nothing_waits_that_could_start(rows, limits, pol
     }
     for left in choice.rest:
         assert choose([left], active, limits=limits, policy=policy, max_runs=max_runs).start == ()
+
+
+# The limit of a group, as the files of a source say it.
+
+EMPTY = desired.Loaded.empty("s")
+ANY = Snapshot(source="s", revision="r", entries={})
+
+
+def member(limit: int | None = None, script: str = "exit") -> str:
+    said = f", limit: {limit}" if limit else ""
+    return f"concurrency: {{group: g{said}}}, steps: [{{name: a, script: {script}}}]"
+
+
+def load(loaded: desired.Loaded, **specs: str | None) -> desired.Loaded:
+    head = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: %s}\nspec: {%s}\n"
+    texts = {name: head % (name, spec) if spec else None for name, spec in specs.items()}
+    parsed = {
+        f"{name}.yaml": parse_file(f"{name}.yaml", text.encode(), source="s") if text else None
+        for name, text in texts.items()
+    }
+    return desired.advance(loaded, ANY, parsed)
+
+
+def test_a_text_that_breaks_puts_none_of_its_group_at_fault():
+    loaded = load(EMPTY, a=member(2), b=member())
+    broken = load(loaded, a="stepz: []")
+    assert set(broken.invalid) == {"a"}
+    assert broken.limits == {"g": 2}
+    edited = load(broken, b=member(script="echo"))
+    assert set(edited.invalid) == {"a"}
+    assert edited.changed == {"b"}
+
+
+def test_a_group_whose_limit_goes_keeps_it_and_its_workflows_are_at_fault():
+    loaded = load(load(EMPTY, a=member(2), b=member()), a=None)
+    assert "no limit" in loaded.invalid["b"].problem
+    assert loaded.limits == {"g": 2}
+    mended = load(loaded, c=member(3))
+    assert mended.invalid == {}
+    assert mended.limits == {"g": 3}
+
+
+def test_two_limits_keep_both_workflows_on_their_last_text():
+    loaded = load(EMPTY, a=member(2), b=member(2))
+    torn = load(loaded, b=member(3))
+    assert set(torn.invalid) == {"a", "b"}
+    assert torn.limits == {"g": 2}
+    assert load(torn, a=member(3)).limits == {"g": 3}
+
+
+def test_without_a_configuration_a_group_may_have_its_limit_there():
+    unknown = desired.Loaded.empty("s", groups=None)
+    assert load(unknown, a=member()).invalid == {}

@@ -78,6 +78,14 @@ def test_an_end_in_another_phase_is_answered_by_nothing(phase):
     assert (made(changes), through(changes)) == ([], [ended(1).finished_at])
 
 
+def test_a_mark_that_a_wrong_clock_set_is_forgotten_and_it_counts_from_now():
+    far = WorkflowStatus(source="main", name="w", answered={MARK: NOON + timedelta(days=400)})
+    changes = planned(ended(1), status=far)
+    assert made(changes) == []
+    assert [type(one).__name__ for one in changes[-2:]] == ["ForgetSchedule", "AnswerSchedule"]
+    assert through(changes) == [NOON + timedelta(hours=2)]
+
+
 def test_a_retried_run_that_ends_again_triggers_again():
     either = (Upstream(workflow="first", phases=("Failed", "Succeeded")),)
     (failed,) = made(planned(ended(1, Phase.FAILED), upstreams=either))
