@@ -51,12 +51,15 @@ class Place:
             lambda: self.phases(workflow) == [Phase.SUCCEEDED] * times, f"{workflow} has run"
         )
 
-    def readyz(self):
+    def get(self, address):
         self.controller.until(lambda: self.controller.events("listening"), "it listens")
         path = str(self.controller.state / "api" / "rondel.sock")
         transport = httpx.HTTPTransport(uds=path)
         with httpx.Client(transport=transport, base_url="http://rondel") as http:
-            answer = http.get("/readyz")
+            return http.get(address)
+
+    def readyz(self):
+        answer = self.get("/readyz")
         return answer.status_code, answer.json()["checks"].get("configuration")
 
 
@@ -97,6 +100,18 @@ def test_a_source_that_is_added_runs_and_one_that_is_removed_retires(place, rond
     place.has_run("later")
     assert place.phases("one") == [Phase.SUCCEEDED], "coming back is no change"
     assert len(place.phases("two")) == 1, "what stayed was not touched"
+
+
+def test_a_source_that_is_removed_is_measured_no_more(place):
+    place.write("a")
+    place.controller.start()
+    assert place.get("/metrics").status_code == 200
+    place.write("a", "b")
+    place.reload()
+    place.controller.until(lambda: 'source="b"' in place.get("/metrics").text, "it is measured")
+    place.write("a")
+    place.reload()
+    assert 'source="b"' not in place.get("/metrics").text
 
 
 def test_a_broken_configuration_keeps_the_old_one_and_says_so(place):
