@@ -1,7 +1,6 @@
 """Settings to parts: what the daemon, `rondel exec` and the Python API are put together from."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,13 @@ def run_engine(
     secrets: ConfiguredSecrets,
     clock: Clock,
     on_line: Callable[..., Any] | None = None,
+    current: Callable[[], Settings] | None = None,
 ) -> RunEngine:
-    """Return a run engine with the one executor that the settings name."""
+    """Return a run engine with the one executor that the settings name.
+
+    `current` gives the settings of this moment, where sources come and go.
+    """
+    now = current or (lambda: settings)
     return RunEngine(
         ledger=ledger,
         blobs=store.blobs,
@@ -39,8 +43,8 @@ def run_engine(
         infrastructure_retry=settings.infrastructure_retry,
         on_line=on_line,
         results=store if settings.dagger.cache_enabled else None,
-        scopes=partial(scopes, settings),
-        cache_scope=partial(volumes, settings),
+        scopes=lambda source: scopes(now(), source),
+        cache_scope=lambda source: volumes(now(), source),
         kept=store,
         input_max_size=settings.input_max_size,
     )

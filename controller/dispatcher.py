@@ -15,6 +15,7 @@ from controller.errors import RondelError
 from controller.execute.engine import RunEngine
 from controller.model.changes import ClaimRun, FinishRun
 from controller.model.run import Phase, Run, StepRun
+from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
 from controller.reconcile.observed import is_waiting
@@ -26,6 +27,13 @@ from controller.store import Store
 log = structlog.get_logger()
 
 AGAIN = timedelta(seconds=1)
+
+
+def most_runs(settings: Settings) -> int:
+    """Return how many runs may be active: of all, and on the engine when there is one."""
+    if settings.executor != "dagger":
+        return settings.max_parallel.runs
+    return min(settings.max_parallel.runs, settings.dagger.max_concurrent_runs)
 
 
 class Dispatcher:
@@ -60,6 +68,11 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._claiming = True
+        self._stopping = False
+
+    def allow(self, max_runs: int) -> None:
+        """Have at most so many runs active from now on; those that are too many go on."""
+        self._max_runs = max_runs
 
     def look(self) -> None:
         """Ask for a look at the Pending runs."""
@@ -70,8 +83,7 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._claiming:
-                await self._try_to_claim()
+            await self._try_to_claim()
 
     async def _try_to_claim(self) -> None:
         """A store that can't be written stops nothing for good: the claim is made later."""
@@ -83,6 +95,8 @@ class Dispatcher:
 
     async def claim(self) -> None:
         async with self._turn:
+            if not self._claiming:
+                return
             now = self._clock.now()
             refused: set[str] = set()
             while (choice := self._choose(refused, now)).start:
@@ -159,7 +173,7 @@ class Dispatcher:
         """A run that the store could not follow is settled as an Error once it can be written."""
         log.error("run_not_recorded", run=run.id, error=str(error))
         reason = getattr(error, "reason", "StoreUnavailable")
-        while self._claiming:
+        while not self._stopping:
             await asyncio.sleep(AGAIN.total_seconds())
             finish = FinishRun(
                 run=run.id,
@@ -177,9 +191,19 @@ class Dispatcher:
         stored, rows = await self._store.read(lambda r: (r.run(run.id), r.steps(run.id)))
         return replace(run, spec=stored.spec if stored else ""), rows
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Claim nothing more; wait for the running ones to end."""
+    def drain(self) -> None:
+        """Claim nothing more. In the turn: no claim is under way when it returns."""
         self._claiming = False
+
+    def claim_again(self) -> None:
+        """Take a drain back."""
+        self._claiming = True
+        self.look()
+
+    async def wind_down(self, grace_seconds: float) -> None:
+        """Claim nothing more; wait for the running ones to end."""
+        self.drain()
+        self._stopping = True
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
@@ -193,6 +217,10 @@ class Dispatcher:
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def draining(self) -> bool:
+        return not self._claiming
 
     @property
     def running(self) -> int:

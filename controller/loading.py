@@ -107,6 +107,14 @@ class Loading:
         if self._places[settings.name].status.suspended:
             self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
 
+    async def remove(self, name: str) -> None:
+        """Forget a source that isn't followed any more, and close it."""
+        await self._places.pop(name).source.close()
+
+    def use_groups(self, groups: Mapping[str, int]) -> None:
+        """Limit by these groups of the configuration from now on."""
+        self._groups = groups
+
     async def follow(self, name: str) -> None:
         """Load each snapshot of one source, until cancelled."""
         place = self._places[name]
@@ -176,7 +184,7 @@ class Loading:
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""
-        for place in self._places.values():
+        for place in tuple(self._places.values()):
             await place.seen.wait()
 
     def look(self, name: str) -> None:
@@ -348,6 +356,7 @@ class Loading:
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
+        gone = {one.name for one in place.remembered}
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
         with collector.off():
@@ -360,7 +369,8 @@ class Loading:
         await self._put(
             place, conditions.applied(place.status, place.loaded, snapshot, self._clock.now())
         )
-        changed = {*place.loaded.changed, *moved}
+        gone -= place.loaded.declarations.keys()  # what was there before the first look
+        changed = {*place.loaded.changed, *moved, *gone}
         self._enqueue((name, workflow) for workflow in changed)
         log.info(
             "source_loaded",

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
+import structlog
+
 from controller import ids, manifest
 from controller.clock import Clock
+from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, UsageError
 from controller.execute.engine import RunEngine
 from controller.loading import Loading
@@ -20,8 +23,10 @@ from controller.reconcile.backfill import Wish, backfill_of, identity_prefix, ru
 from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
 from controller.reconcile.runs import manual_run
 from controller.recorder import Recorder
-from controller.serve.ports import Readiness
+from controller.serve.ports import Draining, Readiness
 from controller.store import Store
+
+log = structlog.get_logger()
 
 
 class Requests:
@@ -39,7 +44,7 @@ class Requests:
         turn: asyncio.Lock,
         policy: Callable[[Key], ConcurrencyPolicy],
         enqueue: Callable[[Iterable[Key]], None],
-        dispatch: Callable[[], None],
+        dispatcher: Dispatcher,
         readiness: Callable[[], Awaitable[Readiness]],
     ) -> None:
         self._store = store
@@ -51,7 +56,7 @@ class Requests:
         self._turn = turn  # a pass and a request never decide on the same run at once
         self._policy = policy
         self._enqueue = enqueue
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self.readiness = readiness
 
     async def run(
@@ -90,7 +95,7 @@ class Requests:
             self._refuse_busy(target, queue=queue)
             run = self._pinned(run, target)
             await self._recorder.record(CreateRun(run=run))
-        self._dispatch()
+        self._dispatcher.look()
         return run
 
     def _refuse_busy(self, target: Key, *, queue: bool) -> None:
@@ -127,7 +132,7 @@ class Requests:
             parsed = manifest.workflow(spec)
             made = [self._pinned(replace(run, spec=spec), target, parsed) for run in runs]
             applied = await self._recorder.record(*(CreateRun(run=run) for run in made))
-        self._dispatch()
+        self._dispatcher.look()
         return made, sum(applied)
 
     async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
@@ -186,7 +191,7 @@ class Requests:
             (applied,) = await self._recorder.record(change)
             if not applied:
                 raise RefusedError("something else is done to it", where=f"run {run_id}")
-        self._dispatch()
+        self._dispatcher.look()
         return change.run
 
     async def rerun(
@@ -219,7 +224,7 @@ class Requests:
                 await self._refuse_lost(old)
             self._refuse_busy((run.source, run.workflow), queue=queue)
             await self._recorder.record(CreateRun(run=run, steps=kept))
-        self._dispatch()
+        self._dispatcher.look()
         return run
 
     async def _as_it_is(self, run: Run) -> Run:
@@ -304,3 +309,25 @@ class Requests:
             self._loading.look(source)
         except KeyError as error:
             raise UsageError(f"there is no source {source!r}") from error
+
+    async def drain(self, *, undo: bool = False) -> Draining:
+        """Claim no run any more, or with `undo` again; those that run end as they would."""
+        async with self._turn:
+            before = self._dispatcher.draining
+            if undo:
+                self._dispatcher.claim_again()
+            else:
+                self._dispatcher.drain()
+        now = self.draining()
+        if now.draining != before:
+            told = "draining" if now.draining else "claiming_again"
+            log.info(told, running=now.running, waiting=now.waiting)
+        return now
+
+    def draining(self) -> Draining:
+        """Return whether runs are claimed, and how many run and wait."""
+        unfinished = self._observations.unfinished()
+        running = sum(run.instance is not None for run in unfinished)
+        return Draining(
+            draining=self._dispatcher.draining, running=running, waiting=len(unfinished) - running
+        )

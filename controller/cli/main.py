@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
     "db": ("db", "db", "Back the store up, put it back, look through it, bring it up to date."),
+    "drain": ("drain", "drain", "Start no run any more; let those that run end."),
     "token": ("token", "token", "Make, list and remove tokens for the API's TCP listener."),
 }
 

@@ -1,9 +1,10 @@
 """`rondel serve`: the controller in the foreground."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from controller import collector
 from controller import config as configuration
 from controller.cli.common import ConfigOption, StateOption
 from controller.errors import UsageError
+from controller.model.settings import DirectorySource, GitSource, Settings
 
 EXECUTORS = ("dagger", "local")
 
@@ -36,19 +38,40 @@ def serve(  # noqa: PLR0917 - options of one command
     with collector.off():
         from controller import daemon, log  # noqa: PLC0415 - heavy: not for the other commands
 
-    settings = configuration.load(configuration.locate(config, here=True), state=state_dir)
-    settings = configuration.with_sources(settings, source or [])
-    if executor is not None:
-        if executor not in EXECUTORS:
-            raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
-        settings = replace(settings, executor=executor)
-    if listen is not None:
-        settings = replace(settings, listen=listen)
-    if not settings.sources:
-        raise UsageError("there is nothing to watch", remedy="name a folder: --source ./workflows")
+    if executor is not None and executor not in EXECUTORS:
+        raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
+    flags = {"executor": executor, "listen": listen}
+    file = configuration.locate(config, here=True)
+    configured = configuration.load(file, state=state_dir)
+    named = configuration.with_sources(configured, source or []).sources[len(configured.sources) :]
+
+    def read() -> Settings:
+        return under_flags(configuration.load(file, state=state_dir), flags, named)
+
+    settings = under_flags(configured, flags, named)
     log.configure(stream=sys.stdout, level=log_level)
     tell_where(Path(settings.state_dir))
-    raise typer.Exit(daemon.run(settings))
+    raise typer.Exit(daemon.run(settings, read))
+
+
+def under_flags(
+    settings: Settings, flags: Mapping[str, Any], named: tuple[GitSource | DirectorySource, ...]
+) -> Settings:
+    """Return the settings with the command line's flags, and the sources that it named.
+
+    Raises:
+        UsageError: no sources at all, or two of one name.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    for one in named:
+        if one.name in {other.name for other in settings.sources}:
+            raise UsageError(
+                f"a source of --source is named {one.name!r} already", remedy="rename this one"
+            )
+    sources = (*settings.sources, *named)
+    if not sources:
+        raise UsageError("there is nothing to watch", remedy="name a folder: --source ./workflows")
+    return replace(settings, sources=sources, **given)
 
 
 def tell_where(state_dir: Path) -> None:

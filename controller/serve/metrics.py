@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from controller.model.changes import (
     Change,
     CreateRun,
+    DropSource,
     FinishRun,
     PutSource,
     PutStep,
@@ -129,10 +130,8 @@ class Metrics:
                 self._ended(step)
             case PutWorkflow(status=one):
                 self._judged("Workflow", one.source, one.name, one.conditions)
-            case PutSource(status=source):
-                self._judged("Source", source.name, source.name, source.conditions)
-                if source.last_success_at:
-                    self._fetched.labels(source.name).set(source.last_success_at.timestamp())
+            case PutSource() | DropSource():
+                self._source(change)
             case _:
                 pass  # nothing is measured of it
 
@@ -168,6 +167,21 @@ class Metrics:
 
     def _count(self, run: Run, phase: Phase) -> None:
         self._runs.labels(run.source, run.workflow, str(phase), str(run.trigger)).inc()
+
+    def _source(self, change: PutSource | DropSource) -> None:
+        if isinstance(change, DropSource):
+            self._gone(change.name)
+            return
+        source = change.status
+        self._judged("Source", source.name, source.name, source.conditions)
+        if source.last_success_at:
+            self._fetched.labels(source.name).set(source.last_success_at.timestamp())
+
+    def _gone(self, source: str) -> None:
+        """A source that left the configuration is measured no more."""
+        for key in [one for one in self._statuses if one[:2] == ("Source", source)]:
+            self._condition.remove(*key, self._statuses.pop(key))
+        self._fetched.remove(source)
 
     def _judged(self, kind: str, source: str, name: str, conditions: tuple[Condition, ...]) -> None:
         """One series for each condition, of the status it has: not one for each it could have."""

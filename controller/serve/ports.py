@@ -22,6 +22,15 @@ class Readiness:
     checks: Mapping[str, Json]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draining:
+    """Whether the controller claims no run any more; how many run still, and how many wait."""
+
+    draining: bool
+    running: int
+    waiting: int
+
+
 class Controller(Protocol):
     """What people may ask of the daemon."""
 
@@ -85,8 +94,16 @@ class Controller(Protocol):
         """Have a source looked at now. Raises UsageError."""
         ...
 
+    async def drain(self, *, undo: bool = False) -> Draining:
+        """Claim no run any more; with `undo` claim again."""
+        ...
+
+    def draining(self) -> Draining:
+        """Return whether runs are claimed, and how many run and wait."""
+        ...
+
     async def readiness(self) -> Readiness:
-        """Look whether the work can be done: `loaded`, `stopping`, `store`, `engine`."""
+        """Look whether the work can be done, and what stands in its way."""
         ...
 
 
