@@ -17,8 +17,9 @@ from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.dispatcher import Dispatcher
 from controller.errors import RondelError, UsageError
+from controller.execute import leftovers
+from controller.execute.run_ledger import RunLedger
 from controller.loading import Loading
-from controller.model.changes import CreateRun
 from controller.model.run import Attempt, Run, StepRun
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.workflow import ConcurrencyPolicy
@@ -121,6 +122,7 @@ class Daemon:
         self._dispatcher = self._new_dispatcher()
         self._reconciler = self._new_reconciler()
         await self._add_sources()
+        self._left = await self._set_aside()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)
         self._start_alarms()
@@ -224,11 +226,36 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Settle what an instance that is gone has left, before anything new starts."""
+        await self._tidy()
         lost, self._lost = self._lost, []
         places = asyncio.Semaphore(most_runs(self.settings))
         async with asyncio.TaskGroup() as group:
             for candidate in lost:
                 group.create_task(self._recover_one(places, *candidate))
+
+    async def _set_aside(self) -> set[str]:
+        """A crash may come before a run's files are removed: the run's next turn begins anew.
+
+        Returns the runs that have files here and are nobody's.
+        """
+        state_dir = Path(self.settings.state_dir)
+        found = await asyncio.to_thread(leftovers.found, state_dir)
+        active = await self.store.read(lambda reader: reader.active()) if found else []
+        await asyncio.to_thread(
+            leftovers.set_aside, state_dir, found - {run.id for run in active if run.instance}
+        )
+        return found - {run.id for run in active}
+
+    async def _tidy(self) -> None:
+        state_dir, left = Path(self.settings.state_dir), self._left
+        try:
+            attempts = await self.store.read(lambda r: {run: r.attempts(run) for run in left})
+            for run in sorted(left):
+                ledger = RunLedger(self._recorder, self.store.blobs)
+                await leftovers.tidy_logs(state_dir, ledger, run, attempts[run])
+        except RondelError as error:
+            log.warning("files_left", error=str(error))
+        await asyncio.to_thread(leftovers.clear_aside, state_dir)
 
     async def _recover_one(
         self, places: asyncio.Semaphore, lost: Run, steps: list[StepRun], attempts: list[Attempt]
@@ -241,10 +268,8 @@ class Daemon:
         workflow = manifest.workflow(lost.spec)
         lost = replace(lost, instance=self.store.instance)  # what its hooks call is ours as well
         try:
-            await self._engine.recover(lost, workflow, steps, attempts)
-            rerun = interrupted_rerun(lost, workflow, self.clock.now())
-            if rerun is not None:
-                await self._recorder.record(CreateRun(run=rerun))
+            answer = interrupted_rerun(lost, workflow, self.clock.now())
+            await self._engine.recover(lost, workflow, steps, attempts, answer=answer)
         except RondelError as error:
             log.error("recovery_failed", run=lost.id, error=str(error))  # noqa: TRY400  # its words say it all
         self._enqueue([(lost.source, lost.workflow)])

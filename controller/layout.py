@@ -7,7 +7,12 @@ SHARD = 2  # letters of a blob's name that are its folder's
 
 def segment(state_dir: Path, run: str, step: str, index: int, number: int) -> Path:
     """Return where the live log of an attempt is; `index` is that of a matrix' combination."""
-    return state_dir / "logs" / run / f"{step}.{index}.{number}.jsonl"
+    return logs(state_dir) / run / f"{step}.{index}.{number}.jsonl"
+
+
+def logs(state_dir: Path) -> Path:
+    """Return the folder of the live logs, one below it for each run."""
+    return state_dir / "logs"
 
 
 def tail(segment: Path) -> Path:

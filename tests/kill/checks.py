@@ -1,7 +1,6 @@
 """What must hold whenever the controller has come to rest after a kill. Each gives its violations."""
 
 import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ class Seen:
             )
 
     def _rows(self, table: str) -> list[Any]:
-        return self._connection.execute(f"SELECT * FROM {table}").fetchall()
+        return self._connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - our own words
 
     def _damage(self) -> list[str]:
         said = [row[0] for row in self._connection.execute("PRAGMA integrity_check")]
@@ -126,9 +125,13 @@ def every_slot_has_one_run(seen: Seen) -> Iterator[str]:
             yield f"{schedule}: a slot has two runs"
         if schedule != "tock":
             first, last = min(found), through.get(schedule, max(found))
-            wanted = {first + timedelta(seconds=n) for n in range(int((last - first).total_seconds()) + 1)}
+            wanted = {
+                first + timedelta(seconds=n) for n in range(int((last - first).total_seconds()) + 1)
+            }
             for slot in sorted(wanted.symmetric_difference(found)):
-                yield f"{schedule}: slot {slot} " + ("has no run" if slot in wanted else "is not due")
+                yield f"{schedule}: slot {slot} " + (
+                    "has no run" if slot in wanted else "is not due"
+                )
 
 
 def every_change_has_one_run(seen: Seen) -> Iterator[str]:
@@ -204,8 +207,8 @@ def nothing_is_left_open(seen: Seen) -> Iterator[str]:
 def nothing_lies_about(seen: Seen) -> Iterator[str]:
     going = {run["id"] for run in seen.runs.values() if active(run)}
     for place in ("work", "logs"):
-        folder = seen.world.state / place
-        for left in set(os.listdir(folder) if folder.exists() else ()) - going:
+        names = {path.name for path in (seen.world.state / place).glob("*")}
+        for left in names - going:
             yield f"{place}/{left} was left"
     locks = {path.stem for path in (seen.world.state / "instances").glob("*.lock")}
     for left in locks - seen.instances:

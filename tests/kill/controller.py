@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from tests.kill.world import World
 PATIENCE_SECONDS = 60.0
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """The controller did not come to what it must come to."""
 
 
@@ -33,8 +32,10 @@ class Controller:
         self.began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.kill.launcher", "serve"]
-                + ["--config", str(world.config), "--state-dir", str(world.state)],
+                [
+                    *(sys.executable, "-m", "tests.kill.launcher", "serve"),
+                    *("--config", str(world.config), "--state-dir", str(world.state)),
+                ],
                 stdout=log,
                 stderr=log,
                 env=environment(PYTHONDONTWRITEBYTECODE="1", **order.as_environment()),
@@ -63,7 +64,7 @@ class Controller:
         end = time.monotonic() + PATIENCE_SECONDS
         while (told := self.event(name)) is None and self.alive:
             if time.monotonic() > end:
-                raise Stuck(f"never said {name}")
+                raise StuckError(f"never said {name}")
             time.sleep(0.02)
         return told
 
@@ -98,19 +99,19 @@ class Controller:
         self.process.send_signal(signal.SIGTERM)
         if not self.ended(PATIENCE_SECONDS):
             self.kill()
-            raise Stuck("it did not end when asked")
+            raise StuckError("it did not end when asked")
         return self.process.returncode
 
 
 def marked(folder: Path) -> dict[int, str]:
     """Return pid -> nonce of living processes whose HOME is below `folder`: those of its steps."""
     found = {}
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            names = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            names = (place / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         texts = dict(one.decode("utf-8", "replace").partition("=")[::2] for one in names if one)
         if texts.get("HOME", "").startswith(str(folder)) and "RONDEL_NONCE" in texts:
-            found[pid] = texts["RONDEL_NONCE"]
+            found[int(place.name)] = texts["RONDEL_NONCE"]
     return found

@@ -53,11 +53,35 @@ OF_THE_KEEPER = (
 )
 
 EFFECTS = frozenset(
-    ("os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
-    + ("os.chmod", "os.chown", "os.utime", "os.posix_spawn", "os.exec", "os.fork")
-    + ("subprocess.Popen", "socket.bind", "socket.sendmsg")
+    [
+        "os.rename",
+        "os.link",
+        "os.symlink",
+        "os.remove",
+        "os.mkdir",
+        "os.rmdir",
+        "os.truncate",
+        "os.chmod",
+        "os.chown",
+        "os.utime",
+        "os.posix_spawn",
+        "os.exec",
+        "os.fork",
+        "subprocess.Popen",
+        "socket.bind",
+        "socket.sendmsg",
+    ]
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+UNREACHED = {
+    "change:DropSource": "no daemon records it yet; a source that left is told by its workflows",
+    "change:RecordEvent": "nobody records it",
+    "port:Blobs.get": "a log is replayed only to who watches a run of his own command",
+    "port:Blobs.put": "only the dagger executor has bytes that are no file",
+    "transaction:Store.parsed": "the parse cache is stamped when it was not used for a day",
+}
+"""Edges that this world of workflows doesn't come to, and why."""
 
 
 # Which there are.
@@ -145,10 +169,12 @@ def watch_changes(switch: Switch) -> None:
     pending: list[str] = []
     for kind, function in apply._APPLY.items():
         apply._APPLY[kind] = noted_change(switch, kind.__name__, function, pending)
-    opening = store.open_for_writing
-    store.open_for_writing = lambda *words, **named: Watched(  # type: ignore[assignment]
-        opening(*words, **named), switch, pending
-    )
+    opening = vars(store)["open_for_writing"]
+
+    def watched(*words: Any, **named: Any) -> Watched:
+        return Watched(opening(*words, **named), switch, pending)
+
+    vars(store)["open_for_writing"] = watched
 
 
 def noted_change(

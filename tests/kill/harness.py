@@ -6,20 +6,21 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tests.kill.checks import Seen, unrest, violations
-from tests.kill.controller import PATIENCE_SECONDS, Controller, Stuck
+from tests.kill.controller import PATIENCE_SECONDS, Controller, StuckError
 from tests.kill.switch import Order
 from tests.kill.world import World
 
-LIVE_SECONDS, EARLY_SECONDS = 5.0, 4.0  # until a kill comes from outside
+EARLY_SECONDS = 4.0  # until a kill comes from outside
+LIVE_SECONDS = 2.5  # as above, twice: in between all is stirred once more
 LINGER_SECONDS = 5.0  # for what is being cleared while we look
 A_WORLD = 25  # kills, then a new one: its checks read everything
-FARTHEST = 60  # times that an edge is passed before the kill, at most
 SELDOM = 0.3
 OUTSIDE = "outside"  # no edge: some moment
 
@@ -30,6 +31,13 @@ class Census:
 
     early: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
+    lives: int = 0
+    stirs: int = 0
+
+    def times(self, edge: str, *, early: bool) -> int:
+        """Return how often the edge is come to in one start, or in one stir; at least once."""
+        found = self.early[edge] // self.lives if early else self.late[edge] // self.stirs
+        return max(1, found)
 
     @property
     def edges(self) -> list[str]:
@@ -39,6 +47,7 @@ class Census:
         early, late = json.loads(told.read_text())
         self.early.update(early)
         self.late.update(late)
+        self.lives += 1
 
 
 @dataclass
@@ -99,13 +108,13 @@ class Harness:
         """Wait until what was before has ended; return what is wrong then."""
         ready = controller.until_told("ready")
         if ready is None:
-            raise Stuck("it ended by itself")
+            raise StuckError("it ended by itself")
         self.tally.ready_seconds.append(time.monotonic() - controller.began)
         began = datetime.fromisoformat(ready["time"])
         end = time.monotonic() + PATIENCE_SECONDS
         while going := unrest(seen := Seen(self.world), began):
             if not controller.alive:
-                raise Stuck("it ended by itself")
+                raise StuckError("it ended by itself")
             if time.monotonic() > end:
                 return [f"never at rest: {going}", *violations(seen)]
             time.sleep(0.1)
@@ -130,10 +139,8 @@ class Harness:
         self._arm.touch()
         self.world.stir(rest=rest)
         controller.until_told("listening")
-        try:
+        with suppress(OSError, http.client.HTTPException, ValueError):  # it died: nothing was said
             self._ask(controller, rest)
-        except (OSError, http.client.HTTPException, ValueError):
-            pass  # it died: nothing was acknowledged
         if self._chance.random() < rest:
             self.world.stir(rest=0)
 
@@ -183,6 +190,7 @@ class Harness:
         for rest in (1, 0):
             self.stir(controller, rest=rest)
             self._expect_nothing(self.settle(controller))
+            census.stirs += 1
         self.finish(controller)
         census.add(self._census)
 
@@ -193,21 +201,21 @@ class Harness:
     def finish(self, controller: Controller) -> None:
         code = controller.stop()
         if code != 0:
-            raise Stuck(f"it ended with {code}")
+            raise StuckError(f"it ended with {code}")
 
     # Kills.
 
     def kill_at(self, census: Census, edge: str) -> None:
         """Have a controller killed at an edge; first it shows that all is well since the last."""
         early = self._is_early(census, edge)
-        times = (census.early if early else census.late)[edge]
+        times = census.times(edge, early=early)
         kill = Kill(edge, early, keeper_too=self._chance.random() < 0.3)
         self.world.configure()
         if early and self._chance.random() < 0.7:
             self.world.stir(rest=SELDOM)
         controller = self.start(
             edge=edge,
-            nth=self._chance.randint(1, max(1, min(times, FARTHEST))),
+            nth=self._chance.randint(1, times),
             armed_by="" if early else str(self._arm),
             keeper_too=kill.keeper_too,
         )
@@ -227,8 +235,10 @@ class Harness:
     def _await_the_end(self, controller: Controller, *, early: bool) -> bool:
         """Return whether it came by itself, at its edge."""
         limit = EARLY_SECONDS if early else LIVE_SECONDS
-        if not controller.order.edge or controller.order.edge == OUTSIDE:
+        if controller.order.edge == OUTSIDE:
             limit *= self._chance.random()
+        elif not early and not controller.ended(limit):
+            self.stir(controller, rest=1)
         reached = controller.ended(limit)
         controller.kill()
         return reached

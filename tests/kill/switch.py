@@ -42,7 +42,7 @@ class Switch:
         self.late: Counter[str] = Counter()
         self._left = order.nth
         self._armed = not order.armed_by
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is done under it is told to it as well
 
     def hit(self, edge: str) -> None:
         with self._lock:
@@ -55,7 +55,7 @@ class Switch:
                 self._die(edge)
 
     def _is_armed(self) -> bool:
-        self._armed = self._armed or os.path.exists(self.order.armed_by)
+        self._armed = self._armed or Path(self.order.armed_by).exists()
         return self._armed
 
     def _die(self, edge: str) -> None:
@@ -73,8 +73,8 @@ class Switch:
 
 def keeper_pid() -> int | None:
     """Return the pid of this process's keeper, if it has one."""
-    for pid in map(int, os.listdir("/proc/self/task")):
-        for child in Path(f"/proc/self/task/{pid}/children").read_text().split():
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
             if KEEPER in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
     return None
