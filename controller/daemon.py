@@ -196,17 +196,23 @@ class Daemon:
             "recovery": self._recover(),
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
+            "clock": self._watch_the_clock(),
         }
 
     def _start_alarms(self) -> None:
         self._alarms.start()
         self._alarms.every("resync", RESYNC, self._reconciler.resync)
-        self._alarms.every("jump", JUMP, self._notice_a_jump)
         self._alarms.every("housekeeping", HOUSEKEEPING, self._housekeep)
         self._jump_base = self._offset()
 
     def _offset(self) -> float:
         return self.clock.now().timestamp() - self.clock.monotonic()
+
+    async def _watch_the_clock(self) -> None:
+        """By the loop's own time, which nobody sets."""
+        while True:
+            await asyncio.sleep(JUMP.total_seconds())
+            self._notice_a_jump()
 
     def _notice_a_jump(self) -> None:
         """A wall clock that was set leaves timers waiting for the old time."""
@@ -214,6 +220,7 @@ class Daemon:
         if abs(moved) > 1:
             log.warning("clock_jumped", seconds=round(moved, 3))
             self._jump_base += moved
+            self._alarms.set_right()
             self._reconciler.resync()
             self._dispatcher.look()
 

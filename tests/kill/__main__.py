@@ -75,6 +75,8 @@ def told(tally: Tally, seconds: float) -> None:
     print(
         f"{len(tally.kills)} kills, {reached} at their edge, "
         f"{len(tally.violations)} violations, {seconds:.0f} s",
+        *tally.violations,
+        sep="\n  ",
         flush=True,
     )
 
