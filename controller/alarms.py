@@ -17,6 +17,7 @@ class Alarms:
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True}
         )
         self._next: dict[str, datetime] = {}
+        self._intervals: dict[str, timedelta] = {}
 
     def start(self) -> None:
         self._scheduler.start()
@@ -39,9 +40,18 @@ class Alarms:
 
     def every(self, name: str, interval: timedelta, ring: Callable[[], object]) -> None:
         """Ring each `interval`, first after one."""
-        trigger = IntervalTrigger(seconds=interval.total_seconds(), timezone=UTC)
-        self._scheduler.add_job(ring, trigger, id=name, replace_existing=True)
+        self._intervals[name] = interval
+        self._scheduler.add_job(ring, trigger(interval), id=name, replace_existing=True)
+
+    def set_right(self) -> None:
+        """The wall clock was set: intervals count from now, or they'd wait for the old time."""
+        for name, interval in self._intervals.items():
+            self._scheduler.reschedule_job(name, trigger=trigger(interval))
 
     def _ring_once(self, name: str, ring: Callable[[], None]) -> None:
         self._next.pop(name, None)
         ring()
+
+
+def trigger(interval: timedelta) -> IntervalTrigger:
+    return IntervalTrigger(seconds=interval.total_seconds(), timezone=UTC)

@@ -19,10 +19,11 @@ from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher, most_runs
 from controller.ends import Ends
 from controller.errors import RondelError
+from controller.execute import leftovers
+from controller.execute.run_ledger import RunLedger
 from controller.following import Following
 from controller.housekeeping import housekeep
 from controller.loading import Loading
-from controller.model.changes import CreateRun
 from controller.model.run import Attempt, Run, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy, Json
@@ -145,6 +146,7 @@ class Daemon:
         for one in settings.sources:
             self._following.add(await self._following.open(one))
         self._reload = self._new_reload()
+        self._left = await self._set_aside()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)
         self._start_alarms()
@@ -224,18 +226,24 @@ class Daemon:
             "recovery": self._recover(),
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
+            "clock": self._watch_the_clock(),
         }
 
     def _start_alarms(self) -> None:
         self._alarms.start()
         self._alarms.every("resync", RESYNC, self._reconciler.resync)
         self._alarms.every("configuration", CONFIGURATION, self._reload.notice)
-        self._alarms.every("jump", JUMP, self._notice_a_jump)
         self._alarms.every("housekeeping", HOUSEKEEPING, self._housekeep)
         self._jump_base = self._offset()
 
     def _offset(self) -> float:
         return self.clock.now().timestamp() - self.clock.monotonic()
+
+    async def _watch_the_clock(self) -> None:
+        """By the loop's own time, which nobody sets."""
+        while True:
+            await asyncio.sleep(JUMP.total_seconds())
+            self._notice_a_jump()
 
     def _notice_a_jump(self) -> None:
         """A wall clock that was set leaves timers waiting for the old time."""
@@ -243,6 +251,7 @@ class Daemon:
         if abs(moved) > 1:
             log.warning("clock_jumped", seconds=round(moved, 3))
             self._jump_base += moved
+            self._alarms.set_right()
             self._reconciler.resync()
             self._dispatcher.look()
 
@@ -255,11 +264,36 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Settle what an instance that is gone has left, before anything new starts."""
+        await self._tidy()
         lost, self._lost = self._lost, []
         places = asyncio.Semaphore(most_runs(self.settings))
         async with asyncio.TaskGroup() as group:
             for candidate in lost:
                 group.create_task(self._recover_one(places, *candidate))
+
+    async def _set_aside(self) -> set[str]:
+        """A crash may come before a run's files are removed: the run's next turn begins anew.
+
+        Returns the runs that have files here and are nobody's.
+        """
+        state_dir = Path(self.settings.state_dir)
+        found = await asyncio.to_thread(leftovers.found, state_dir)
+        active = await self.store.read(lambda reader: reader.active()) if found else []
+        await asyncio.to_thread(
+            leftovers.set_aside, state_dir, found - {run.id for run in active if run.instance}
+        )
+        return found - {run.id for run in active}
+
+    async def _tidy(self) -> None:
+        state_dir, left = Path(self.settings.state_dir), self._left
+        try:
+            attempts = await self.store.read(lambda r: {run: r.attempts(run) for run in left})
+            for run in sorted(left):
+                ledger = RunLedger(self._recorder, self.store.blobs)
+                await leftovers.tidy_logs(state_dir, ledger, run, attempts[run])
+        except RondelError as error:
+            log.warning("files_left", error=str(error))
+        await asyncio.to_thread(leftovers.clear_aside, state_dir)
 
     async def _recover_one(
         self, places: asyncio.Semaphore, lost: Run, steps: list[StepRun], attempts: list[Attempt]
@@ -272,10 +306,8 @@ class Daemon:
         workflow = manifest.workflow(lost.spec)
         lost = replace(lost, instance=self.store.instance)  # what its hooks call is ours as well
         try:
-            await self._engine.recover(lost, workflow, steps, attempts)
-            rerun = interrupted_rerun(lost, workflow, self.clock.now())
-            if rerun is not None:
-                await self._recorder.record(CreateRun(run=rerun))
+            answer = interrupted_rerun(lost, workflow, self.clock.now())
+            await self._engine.recover(lost, workflow, steps, attempts, answer=answer)
         except RondelError as error:
             log.error("recovery_failed", run=lost.id, error=str(error))  # noqa: TRY400  # its words say it all
         self._enqueue([(lost.source, lost.workflow)])

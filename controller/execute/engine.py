@@ -7,13 +7,12 @@ from pathlib import Path
 
 from structlog.contextvars import bound_contextvars
 
-from controller import layout
 from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
-from controller.execute.logs import mend
+from controller.execute.leftovers import seal_left
 from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.request import cache_scope
 from controller.execute.rules import Verdict
@@ -180,16 +179,19 @@ class RunEngine:
         workflow: Workflow,
         steps: Sequence[StepRun],
         attempts: Sequence[Attempt],
+        *,
+        answer: Run | None = None,
     ) -> Phase:
         """Settle a run whose instance is gone as Interrupted.
 
         What still runs of it is killed, its logs are sealed, its `onFailure` hooks and finally
-        steps that had not started run once.
+        steps that had not started run once. `answer` runs in its place: it is created by the
+        transaction that ends the lost one, so that no crash can come between.
         """
         open_attempts = [one for one in attempts if not one.phase.terminal]
         await asyncio.to_thread(sweep, {one.nonce for one in open_attempts})
         ledger = RunLedger(self._house.ledger, self._house.blobs)
-        self._seal_left(ledger, attempts)
+        seal_left(self._house.state_dir, ledger, attempts)
         rows = [self._interrupted(row) for row in steps]
         now = self._house.clock.now()
         changes: list[Change] = [
@@ -210,7 +212,7 @@ class RunEngine:
         message = "the controller that ran it is gone"
         try:
             return await execution.settle_lost(
-                rows, Verdict(Phase.INTERRUPTED, CONTROLLER_LOST, message)
+                rows, Verdict(Phase.INTERRUPTED, CONTROLLER_LOST, message), answer
             )
         finally:
             del self._executions[run.id]
@@ -224,13 +226,6 @@ class RunEngine:
             reason=CONTROLLER_LOST,
             finished_at=self._house.clock.now(),
         )
-
-    def _seal_left(self, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
-        for one in attempts:
-            path = layout.segment(self._house.state_dir, one.run, one.step, one.index, one.number)
-            if one.log is None and path.exists():
-                dropped = mend(path)
-                ledger.seal(path, one, truncated=dropped or not one.phase.terminal)
 
 
 def interrupted_attempt(attempt: Attempt, clock: Clock) -> Attempt:

@@ -33,7 +33,14 @@ from controller.manifest import build
 from controller.manifest.evaluate import condition
 from controller.manifest.expression import render
 from controller.manifest.params import resolve_params
-from controller.model.changes import FinishRun, PutStep, RequeueRun, StartRun
+from controller.model.changes import (
+    Change,
+    CreateRun,
+    FinishRun,
+    PutStep,
+    RequeueRun,
+    StartRun,
+)
 from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.workflow import Json, Step, Workflow, WorkflowCall
 from controller.reconcile.rerun import is_again
@@ -331,7 +338,8 @@ class Execution:
 
     # The end.
 
-    async def _finish(self, verdict: Verdict) -> Phase:
+    async def _finish(self, verdict: Verdict, *beside: Change) -> Phase:
+        """End the run; `beside` is written by the same transaction."""
         if self._keeping is not None:
             await self._keeping
         await self._ledger.settled()
@@ -350,6 +358,7 @@ class Execution:
                 versions=self._sessions.versions,
                 at=now,
             ),
+            *beside,
         )
         return verdict.phase
 
@@ -376,11 +385,15 @@ class Execution:
 
     # Recovery.
 
-    async def settle_lost(self, rows: Iterable[StepRun], verdict: Verdict) -> Phase:
+    async def settle_lost(
+        self, rows: Iterable[StepRun], verdict: Verdict, answer: Run | None
+    ) -> Phase:
         """End a run whose instance is gone: hooks and finally that had not started run once.
 
-        `rows` are the run's steps with everything that ran settled already.
+        `rows` are the run's steps with everything that ran settled already; `answer` is the run
+        that answers its trigger in its place.
         """
+        beside = () if answer is None else (CreateRun(run=answer),)
         self._ended = verdict
         self._again = True
         self._materials.begin()
@@ -397,7 +410,7 @@ class Execution:
         except RondelError as error:
             verdict = replace(verdict, message=f"{verdict.message}; its hooks did not run: {error}")
         finally:
-            await self._finish(verdict)
+            await self._finish(verdict, *beside)
             await self._clean_up()
         return verdict.phase
 

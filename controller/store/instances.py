@@ -28,11 +28,15 @@ class FileLock:
         self.path = path
         self._handle: int | None = None
 
-    def acquire(self, *, wait: bool = False) -> bool:
-        """Take the lock; False when another holds it and `wait` is not set."""
+    def acquire(self, *, wait: bool = False, shared: bool = False) -> bool:
+        """Take the lock; False when another holds it and `wait` is not set.
+
+        Several may share it; who looks whether somebody holds it stands in no other's way.
+        """
         handle = os.open(self.path, _OPEN, 0o600)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(handle)
             return False
@@ -86,10 +90,20 @@ def is_alive(state_dir: Path, instance: str) -> bool:
     if not path.exists():
         return False
     lock = FileLock(path)
-    if not lock.acquire():
+    if not lock.acquire(shared=True):
         return True
     lock.release()
     return False
+
+
+def drop_dead_locks(state_dir: Path) -> None:
+    """Remove the files of the dead: a missing one says the same. Call it under the store's lock.
+
+    Nobody makes a lock without it, so none is met between its making and its taking.
+    """
+    for path in lock_path(state_dir, "").parent.glob("*.lock"):
+        if not is_alive(state_dir, path.stem):
+            path.unlink(missing_ok=True)
 
 
 class ServeLock:

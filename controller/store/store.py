@@ -26,6 +26,7 @@ from controller.store.files import explain_os
 from controller.store.instances import (
     FileLock,
     InstanceLock,
+    drop_dead_locks,
     is_alive,
     lock_path,
     make_private,
@@ -151,18 +152,15 @@ class Store:
         specs, steps and attempts, `instance` still naming who was lost: they are this instance's
         now, and the caller's to settle.
         """
-        candidates, gone = await self.write(self._take_over)
-        for instance in gone:
-            lock_path(self.state_dir, instance).unlink(missing_ok=True)
-        return candidates
+        return await self.write(self._take_over)
 
-    def _take_over(self, tx: Transaction) -> tuple[list[Candidate], list[str]]:
+    def _take_over(self, tx: Transaction) -> list[Candidate]:
         known = recovery.known(tx)
         gone = [name for name in sorted(known) if not is_alive(self.state_dir, name)]
         candidates = recovery.take_over(tx, gone, self._clock.now())
         for instance in gone:
             tx.change(tx.say.drop_instance, {"k_id": instance})
-        return candidates, gone
+        return candidates
 
     async def parsed(self, blobs: Collection[str], version: str) -> dict[str, str]:
         """Return blob -> index of those that were read before by that version of the reader."""
@@ -269,6 +267,7 @@ def _take_place(state_dir: Path, path: Path, kind: str) -> InstanceLock:
     creation.acquire(wait=True)
     try:
         prepare(path)
+        drop_dead_locks(state_dir)
         lock = InstanceLock(state_dir, kind)
         lock.acquire()
     finally:
