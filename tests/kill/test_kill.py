@@ -1,7 +1,6 @@
-"""A controller that is killed at any edge of state loses nothing and does nothing twice.
+"""The edges of state at which `python -m tests.kill --times 500 --seed N` kills a controller.
 
-Here a sample, always the same one; `python -m tests.kill --times 500 --seed N` runs as many as
-wanted.
+Here they are only counted: that the code names them all, and that an undisturbed life comes to each.
 """
 
 import random
@@ -11,10 +10,8 @@ import pytest
 
 from controller.model.changes import Change
 from tests.kill import edges
-from tests.kill.__main__ import live, sampled, take_census, told
-from tests.kill.harness import Tally
+from tests.kill.__main__ import take_census
 
-KILLS = 12
 SEED = 20780
 
 
@@ -56,12 +53,3 @@ def test_effects_are_found_by_running(census):
     effects = {edge for edge in census.edges if edge.startswith("effect:")}
     assert "effect:os.rename@store.files.Draft.place" in effects, "a blob is named"
     assert "effect:subprocess.Popen@execute.keeper.Keeper.start" in effects
-
-
-def test_a_controller_that_is_killed_loses_nothing_and_does_nothing_twice(tmp_path, chance, census):
-    tally = Tally()
-    wanted = sampled(census, KILLS, chance, [""])
-    live(tmp_path / "world", chance, tally, census, wanted)
-    told(tally, 0)
-    assert tally.violations == []
-    assert sum(kill.reached for kill in tally.kills) > KILLS // 2, "edges are reached"
