@@ -22,7 +22,7 @@ from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys, upstream
-from controller.reconcile.runs import GroupLimit
+from controller.reconcile.runs import GroupLimit, group_key
 from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
@@ -246,11 +246,9 @@ class Loading:
         declaration = self.declaration(key)
         if declaration is None or declaration.concurrency is None:
             return None
-        group = declaration.concurrency.group
-        if group in self._groups:
-            return GroupLimit(group, self._groups[group])
-        limit = self._places[key[0]].loaded.limits.get(group, 1)  # lost before the last start
-        return GroupLimit(f"{key[0]}/{group}", limit)
+        group, limits = declaration.concurrency.group, self._places[key[0]].loaded.limits
+        limit = self._groups.get(group) or limits.get(group, 1)  # 1: lost before the last start
+        return GroupLimit(group_key(key[0], group, self._groups), limit)
 
     def _name_fault(self, declaration: Declaration) -> Fault | None:
         """Return what a workflow names that the configuration doesn't give to its source."""

@@ -86,17 +86,19 @@ class Manifests:
         problem = told or f"there {'is no' if not valid else 'are several'} workflow {name!r} here"
         raise UsageError(problem, where="" if told else str(self.root))
 
-    def between(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
-        """Return what is wrong between the workflows of these files and others below the root."""
+    def between(
+        self, files: Mapping[str, ParsedFile]
+    ) -> tuple[tuple[Fault, ...], tuple[Fault, ...]]:
+        """Return what is wrong between the workflows of these files and others below the root.
+
+        Behind the faults stand, as warnings, the triggers of these files that wait for a workflow
+        that isn't there.
+        """
         own, known = self._reached(files)
         groups = None if self._settings is None else self._settings.groups.keys()
         faults = manifest.between(known.values(), groups=groups)
-        return tuple(fault for name, fault in faults.items() if name in own)
-
-    def awaited(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
-        """Return triggers of these files that wait for a workflow that isn't below the root."""
-        own, known = self._reached(files)
-        return manifest.awaited(own.values(), known)
+        wrong = tuple(fault for name, fault in faults.items() if name in own)
+        return wrong, manifest.awaited(own.values(), known)
 
     def _reached(
         self, files: Mapping[str, ParsedFile]

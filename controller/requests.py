@@ -16,6 +16,7 @@ from controller.model.cache import CacheEntry, Prune
 from controller.model.changes import CreateRun, FinishRun, PutSuspension
 from controller.model.condition import Suspension
 from controller.model.run import Phase, Run, StepRun
+from controller.model.source import Declaration
 from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
 from controller.observations import Key, Observations
 from controller.pruning import prune
@@ -76,9 +77,7 @@ class Requests:
             RefusedError: another run is active, and neither `queue` nor the policy lets it wait.
         """
         target = (source, workflow)
-        declaration = self._loading.declaration(target)
-        if declaration is None:
-            raise UsageError(f"there is no workflow {source}/{workflow}")
+        self._declared(target)
         async with self._turn:
             run = manual_run(
                 source,
@@ -97,6 +96,12 @@ class Requests:
             await self._recorder.record(CreateRun(run=run))
         self._dispatcher.look()
         return run
+
+    def _declared(self, target: Key) -> Declaration:
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {'/'.join(target)}")
+        return declaration
 
     def _refuse_busy(self, target: Key, *, queue: bool) -> None:
         active = self._observations.active(target)
@@ -117,9 +122,7 @@ class Requests:
             RefusedError: there are more slots than the limit.
         """
         target = (source, workflow)
-        declaration = self._loading.declaration(target)
-        if declaration is None:
-            raise UsageError(f"there is no workflow {source}/{workflow}")
+        declaration = self._declared(target)
         runs = runs_of(declaration, wish, self._clock.now())
         if dry_run or not runs:
             return list(runs), 0
@@ -144,13 +147,7 @@ class Requests:
         async with self._turn:
             found = [r for r in self._observations.unfinished() if backfill_of(r) == backfill]
             waiting = [run for run in found if run.instance is None]
-            at = self._clock.now()
-            await self._recorder.record(
-                *(
-                    FinishRun(run=run.id, phase=Phase.CANCELLED, reason="Cancelled", at=at)
-                    for run in waiting
-                )
-            )
+            await self._recorder.record(*(self._cancelled(run) for run in waiting))
             for run in found:
                 self._engine.cancel(run.id, message="cancelled by a person", now=now)
         if not found:
@@ -260,13 +257,14 @@ class Requests:
             run = self._observations.run(run_id)
             if run is None or run.instance is not None:
                 return False
-            await self._recorder.record(
-                FinishRun(
-                    run=run_id, phase=Phase.CANCELLED, reason="Cancelled", at=self._clock.now()
-                )
-            )
+            await self._recorder.record(self._cancelled(run))
         self._enqueue([(run.source, run.workflow)])
         return True
+
+    def _cancelled(self, run: Run) -> FinishRun:
+        """Return the end of a run that nobody has claimed."""
+        at = self._clock.now()
+        return FinishRun(run=run.id, phase=Phase.CANCELLED, reason="Cancelled", at=at)
 
     async def prune_cache(self, wish: Prune) -> list[CacheEntry]:
         """Forget kept results of steps; return them."""
@@ -288,9 +286,7 @@ class Requests:
                 raise UsageError(f"there is no source {source!r}") from error
             return
         target = (source, workflow)
-        declaration = self._loading.declaration(target)
-        if declaration is None:
-            raise UsageError(f"there is no workflow {source}/{workflow}")
+        declaration = self._declared(target)
         if suspension is None and declaration.suspended:
             raise RefusedError(
                 "its manifest says `suspend: true`",

@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,10 +62,20 @@ def run(  # noqa: PLR0917 - options of one command
             source, name, given = found.source, found.name, params_of(store, found, params)
     body = {"params": given, "fresh": fresh, "queue": queue}
     made = client.post(f"/sources/{source}/workflows/{name}/runs", body)
-    if output is Format.JSON:
-        print(json.dumps({"id": made["id"]}))
-    else:
-        print(made["id"])
+    finish(client, made, output, config, state_dir, wait=wait)
+
+
+def finish(
+    client: Client,
+    made: dict[str, Any],
+    output: Format,
+    config: Path | None,
+    state_dir: Path | None,
+    *,
+    wait: bool,
+) -> None:
+    """Print the id of a run that was asked for; with `wait` end as it does."""
+    print(json.dumps({"id": made["id"]}) if output is Format.JSON else made["id"])
     if wait:
         raise typer.Exit(await_end(client, config, state_dir, made["id"]))
 

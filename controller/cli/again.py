@@ -4,13 +4,12 @@ import difflib
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from controller import manifest
-from controller.cli.act import await_end, run_id_of
+from controller.cli.act import finish, run_id_of
 from controller.cli.author_text import to_yaml
 from controller.cli.client import Client
 from controller.cli.common import (
@@ -82,20 +81,6 @@ def rerun(  # noqa: PLR0917 - options of one command
     body = {"step": step, "latest": latest, "queue": queue}
     made = client.post(f"/runs/{found}/rerun", body)
     finish(client, made, output, config, state_dir, wait=wait)
-
-
-def finish(
-    client: Client,
-    made: dict[str, Any],
-    output: Format,
-    config: Path | None,
-    state_dir: Path | None,
-    *,
-    wait: bool,
-) -> None:
-    print(json.dumps({"id": made["id"]}) if output is Format.JSON else made["id"])
-    if wait:
-        raise typer.Exit(await_end(client, config, state_dir, made["id"]))
 
 
 def differences(store: Reader, run: Run) -> Iterator[str]:

@@ -59,8 +59,9 @@ def validate(
         manifests = manifests_of(path, root, config)
         found = {str(file): manifests.parsed(file) for file in _files([path])}
         parsed |= found
-        between |= dict.fromkeys(manifests.between(found))
-        awaited |= dict.fromkeys(manifests.awaited(found))
+        wrong, warnings = manifests.between(found)
+        between |= dict.fromkeys(wrong)
+        awaited |= dict.fromkeys(warnings)
     faults = [fault for one in parsed.values() for fault in one.all_faults]
     faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:

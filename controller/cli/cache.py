@@ -19,6 +19,7 @@ from controller.cli.common import (
     now,
     print_json,
     print_yaml,
+    read_duration,
     reader,
     size_text,
 )
@@ -27,7 +28,6 @@ from controller.clock import SystemClock
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.cache import CacheEntry, Prune
-from controller.model.quantity import parse_duration
 from controller.store import Store
 from controller.store.reader import Reader
 from controller.store.results import prunable
@@ -115,7 +115,7 @@ def prune(  # noqa: PLR0917 - options of one command
     wish = Prune(
         source=source,
         workflow=workflow,
-        unused_for=None if unused_for is None else duration(unused_for),
+        unused_for=None if unused_for is None else read_duration(unused_for, "--unused-for"),
         everything=everything,
     )
     if dry_run:
@@ -126,13 +126,6 @@ def prune(  # noqa: PLR0917 - options of one command
     from controller.pruning import prune as pruned  # noqa: PLC0415 - it opens a store to write
 
     told(writing(state_dir, config, lambda store: pruned(store, store, wish, now())))
-
-
-def duration(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(str(error), where="--unused-for") from error
 
 
 def all_of(store: Reader, key: str) -> list[CacheEntry]:

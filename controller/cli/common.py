@@ -14,6 +14,7 @@ from controller import config as configuration
 from controller import manifest
 from controller.errors import UsageError
 from controller.model.condition import WorkflowStatus
+from controller.model.quantity import parse_duration
 from controller.model.run import Run
 from controller.model.workflow import Json
 from controller.store.reader import Reader
@@ -151,6 +152,14 @@ def ago(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "-"
     return brief(now - moment)
+
+
+def read_duration(text: str, where: str) -> timedelta:
+    """Return the duration that an option gives. Raises UsageError, which names the option."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(str(error), where=where) from error
 
 
 def brief(span: timedelta) -> str:

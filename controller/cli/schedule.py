@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice, takewhile
 from pathlib import Path
@@ -22,12 +22,12 @@ from controller.cli.common import (
     now,
     print_table,
     print_yaml,
+    read_duration,
     reader,
 )
 from controller.errors import UsageError
 from controller.manifests import below, manifests_of
 from controller.model import view
-from controller.model.quantity import parse_duration
 from controller.model.source import Declaration
 from controller.model.workflow import Schedule
 from controller.reconcile.clock_notes import note
@@ -68,7 +68,7 @@ def schedule(  # noqa: PLR0917 - options of one command
     Example: rondel schedule nightly.yaml --after 2027-03-27T00:00:00Z --count 5
     """
     begin = read_time(after) if after else now()
-    until = begin + read_span(span) if not (after and count) else None
+    until = begin + read_duration(span, "--next") if not (after and count) else None
     declared = list(declarations(names or [], root, config, state_dir))
     coming = slots_of(declared, begin)
     if until is not None:
@@ -130,13 +130,6 @@ def read_time(text: str) -> datetime:
     except ValueError as error:
         raise UsageError(f"{text!r} is no time", remedy="write 2027-03-27T00:00:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def read_span(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(str(error), where="--next") from error
 
 
 def declarations(

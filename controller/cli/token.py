@@ -21,6 +21,7 @@ from controller.cli.common import (
     brief,
     now,
     print_json,
+    read_duration,
     reader,
 )
 from controller.cli.common import show as show_list
@@ -28,7 +29,6 @@ from controller.clock import SystemClock
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.changes import Change, DropToken, PutToken
-from controller.model.quantity import parse_duration
 from controller.model.token import Role, Token
 from controller.store import Store
 
@@ -71,7 +71,7 @@ def create(  # noqa: PLR0917 - options of one command
         role=Role[role.upper()],
         hash=digest.sha256(text),
         created_at=moment,
-        expires_at=moment + duration(expires) if expires else None,
+        expires_at=moment + lifetime(expires) if expires else None,
     )
     if not record(state_dir, config, PutToken(token=made)):
         raise UsageError(f"there is a token {name!r} already", remedy="choose another name")
@@ -102,11 +102,8 @@ def rm(name: NameArgument, config: ConfigOption = None, state_dir: StateOption =
     print(f"token {name} is removed")
 
 
-def duration(text: str) -> timedelta:
-    try:
-        found = parse_duration(text)
-    except ValueError as error:
-        raise UsageError(str(error), where="--expires") from error
+def lifetime(text: str) -> timedelta:
+    found = read_duration(text, "--expires")
     if not found:
         raise UsageError("would never be valid", where="--expires", remedy="write 90d")
     return found

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.common import ConfigOption, StateOption, find_run, reader
+from controller.cli.common import ConfigOption, StateOption, find_run, read_duration, reader
 from controller.cli.exit import Exit
-from controller.cli.schedule import read_span
 from controller.errors import UsageError
 from controller.model.condition import Condition, Status, find
 from controller.model.run import Phase
@@ -36,7 +35,7 @@ def wait(
     kind, slash, name = what.partition("/")
     if not slash or kind not in {"source", "workflow", "run"}:
         raise UsageError(f"{what!r} is not waited for", remedy="write run/ID or workflow/NAME")
-    end = time.monotonic() + read_span(timeout).total_seconds()
+    end = time.monotonic() + read_duration(timeout, "--next").total_seconds()
     with reader(state_dir, config) as store:
         while True:
             done = finished(store, name) if kind == "run" else ready(store, kind, name, goal)

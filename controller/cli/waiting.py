@@ -12,6 +12,7 @@ from controller.model import view
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Run
 from controller.model.source import Declaration
+from controller.reconcile.runs import group_key
 from controller.store.reader import Reader
 
 
@@ -59,7 +60,8 @@ def group_of(store: Reader, run: Run, configured: Mapping[str, Any]) -> Group | 
     if name in configured:
         return Group(name, name, configured[name]["limit"])
     limit = limit or limit_among(declared(store, store.workflows(run.source)), name)
-    return Group(name, name if limit is None else f"{run.source}/{name}", limit)
+    place = name if limit is None else group_key(run.source, name, configured)
+    return Group(name, place, limit)
 
 
 def limit_among(declarations: Iterator[Declaration], group: str) -> int | None:

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from controller.model.condition import (
     MISSED,
-    Condition,
     Status,
     WorkflowStatus,
     drop,
@@ -13,6 +12,7 @@ from controller.model.condition import (
     put,
 )
 from controller.model.source import Declaration
+from controller.reconcile.conditions import condition
 
 
 def watched(
@@ -48,12 +48,6 @@ def noted(status: WorkflowStatus, declaration: Declaration, now: datetime) -> Wo
     if end is None or not overdue:
         return replace(status, conditions=drop(status.conditions, MISSED))
     seen = f"{status.last_success_at:%Y-%m-%dT%H:%M:%SZ}" if status.last_success_at else "never"
-    missed = Condition(
-        type=MISSED,
-        status=Status.TRUE,
-        reason="NoSuccess",
-        message=f"the last success was seen {seen}; one was expected by {end:%Y-%m-%dT%H:%M:%SZ}",
-        last_transition_time=now,
-        observed_generation=status.generation,
-    )
+    words = f"the last success was seen {seen}; one was expected by {end:%Y-%m-%dT%H:%M:%SZ}"
+    missed = condition(MISSED, Status.TRUE, "NoSuccess", words, now, status.generation)
     return replace(status, conditions=put(status.conditions, missed))

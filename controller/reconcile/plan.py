@@ -17,7 +17,7 @@ from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import CLOCK_ERROR, Observed, Plan, is_delayed, is_waiting
 from controller.reconcile.rerun import is_again, is_by_policy
-from controller.reconcile.runs import run_id
+from controller.reconcile.runs import run_id, slot_identity
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
 __all__ = ["Observed", "Plan", "plan"]
@@ -271,7 +271,7 @@ class Pass:
     def slot(self, schedule: Schedule, slot: datetime) -> Run:
         moment = cron.judged(self.declaration, schedule, slot)
         return replace(
-            self.run(Trigger.SCHEDULE, f"slot:{schedule.identity}:{slot.isoformat()}"),
+            self.run(Trigger.SCHEDULE, slot_identity(schedule, slot)),
             schedule=schedule.identity,
             scheduled_time=slot,
             time_zone=schedule.time_zone,

@@ -1,7 +1,7 @@
 """Runs before they start: their ids, who may start now, and why the others wait."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import heapify, heappop
@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from controller import digest
 from controller.model.run import Attempt, Phase, Run, Trigger
-from controller.model.workflow import CacheMode, ConcurrencyPolicy, Json, OnInterrupt, Workflow
+from controller.model.workflow import (
+    CacheMode,
+    ConcurrencyPolicy,
+    Json,
+    OnInterrupt,
+    Schedule,
+    Workflow,
+)
 
 ID_DIGITS = 10
 
@@ -18,6 +25,15 @@ def run_id(source: str, workflow: str, identity: str) -> str:
     """Return the id of the run that a trigger starts: the same trigger, the same id."""
     digits = digest.of_value([source, workflow, identity]).removeprefix("sha256:")
     return f"{workflow}-{digits[:ID_DIGITS]}"
+
+
+def slot_identity(schedule: Schedule, slot: datetime) -> str:
+    return f"slot:{schedule.identity}:{slot.isoformat()}"
+
+
+def group_key(source: str, group: str, configured: Container[str]) -> str:
+    """Return the group as places in it are counted: the configuration's are all sources'."""
+    return group if group in configured else f"{source}/{group}"
 
 
 def manual_run(

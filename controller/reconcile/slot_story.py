@@ -9,7 +9,7 @@ from controller.model.condition import WorkflowStatus
 from controller.model.run import Event, Phase, Run
 from controller.model.source import Declaration
 from controller.model.workflow import Schedule
-from controller.reconcile.runs import run_id
+from controller.reconcile.runs import run_id, slot_identity
 from controller.reconcile.schedule import deadline_of, jitter, judged, newest_due, next_slot
 from controller.reconcile.zone import SECOND
 
@@ -39,7 +39,7 @@ class Story(NamedTuple):
 
 def slot_run_id(declaration: Declaration, schedule: Schedule, slot: datetime) -> str:
     source, name = declaration.key
-    return run_id(source, name, f"slot:{schedule.identity}:{slot.isoformat()}")
+    return run_id(source, name, slot_identity(schedule, slot))
 
 
 def is_slot(schedule: Schedule, at: datetime) -> bool:

@@ -1,7 +1,5 @@
 """Suspending and resuming workflows and sources."""
 
-from datetime import datetime
-
 from fastapi import FastAPI
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -28,7 +26,7 @@ def install(app: FastAPI, controller: Controller) -> None:
 
     @app.post(f"{API}/sources/{{name}}/suspend")
     async def suspend_source(name: str, request: SuspendRequest) -> View:
-        return await put(name, None, suspension(request, clock.SystemClock().now()))
+        return await put(name, None, suspension(request))
 
     @app.post(f"{API}/sources/{{name}}/resume")
     async def resume_source(name: str) -> View:
@@ -36,12 +34,13 @@ def install(app: FastAPI, controller: Controller) -> None:
 
     @app.post(f"{API}/sources/{{source}}/workflows/{{name}}/suspend")
     async def suspend_workflow(source: str, name: str, request: SuspendRequest) -> View:
-        return await put(source, name, suspension(request, clock.SystemClock().now()))
+        return await put(source, name, suspension(request))
 
     @app.post(f"{API}/sources/{{source}}/workflows/{{name}}/resume")
     async def resume_workflow(source: str, name: str) -> View:
         return await put(source, name, None)
 
 
-def suspension(request: SuspendRequest, now: datetime) -> Suspension:
-    return Suspension(by=request.by, reason=request.reason, at=now, until=request.until)
+def suspension(request: SuspendRequest) -> Suspension:
+    at = clock.SystemClock().now()
+    return Suspension(by=request.by, reason=request.reason, at=at, until=request.until)

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from sqlalchemy import Integer, bindparam, delete, insert, select
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy import delete, insert, select
 
 from controller.model.workflow import History
 from controller.store import tables as t
 from controller.store.reader import Reader
-from controller.store.statements import Query, compiled, given
+from controller.store.statements import Query, compiled, given, number
 from controller.store.transaction import Transaction
 
 Key = tuple[str, str]
@@ -53,10 +52,6 @@ def _values(key: Key, said: History) -> dict[str, str | int | None]:
     }
 
 
-def _number(name: str) -> BindParameter[int]:
-    return bindparam(name, type_=Integer)
-
-
 @cache
 def _held() -> Query:
     c = t.history_limit.c
@@ -73,6 +68,6 @@ def _drop() -> Query:
 @cache
 def _add() -> Query:
     values = {name: given(name) for name in ("source", "workflow")} | {
-        name: _number(name) for name in ("successful", "failed", "keep_last")
+        name: number(name) for name in ("successful", "failed", "keep_last")
     }
     return compiled(insert(t.history_limit).values(values))

@@ -102,6 +102,5 @@ def _attempts() -> Query:
 
 @cache
 def _idle() -> Query:
-    flying = text("run.phase IN ('Pending', 'Running')")
-    busy = exists().where(t.run.c.instance == t.instance.c.id, flying)
+    busy = exists().where(t.run.c.instance == t.instance.c.id, text(f"run.{t.ACTIVE}"))
     return compiled(select(t.instance.c.id).where(~busy))

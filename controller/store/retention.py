@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import Integer, bindparam, case, delete, exists, func, or_, select, text, union_all
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy import case, delete, exists, func, or_, select, text, union_all
 
 from controller.model.run import Phase
 from controller.store import results
@@ -16,7 +15,7 @@ from controller.store import tables as t
 from controller.store.blobs import BlobStore
 from controller.store.reader import Reader
 from controller.store.rows import time_text
-from controller.store.statements import Query, compiled, given
+from controller.store.statements import Query, compiled, given, number
 from controller.store.transaction import Transaction
 
 GRACE = timedelta(days=1)
@@ -151,9 +150,9 @@ def _surplus() -> Query:
     )
     e = ended.c
     most = {
-        "successful": func.coalesce(own.successful, _number("successful")),
-        "failed": func.coalesce(own.failed, _number("failed")),
-        "skipped": _number("skipped"),
+        "successful": func.coalesce(own.successful, number("successful")),
+        "failed": func.coalesce(own.failed, number("failed")),
+        "skipped": number("skipped"),
     }
     too_many = or_(*((e.kind == name) & (e.place > limit) for name, limit in most.items()))
     stays = (e.kind == "successful") & (e.place == 1) & (func.coalesce(own.keep_last, 1) == 1)
@@ -163,10 +162,6 @@ def _surplus() -> Query:
         .select_from(ended.outerjoin(t.history_limit, its_own))
         .where(or_(too_many, e.ended_at < given("before")), ~stays)
     )
-
-
-def _number(name: str) -> BindParameter[int]:
-    return bindparam(name, type_=Integer)
 
 
 @cache
@@ -187,8 +182,7 @@ def _orphans() -> Query:
 @cache
 def _droppable() -> Query:
     again = t.run.alias("again")
-    active = text("again.phase IN ('Pending', 'Running')")
-    repeated = exists().where(again.c.rerun_of == t.run.c.id, active)
+    repeated = exists().where(again.c.rerun_of == t.run.c.id, text(f"again.{t.ACTIVE}"))
     here = t.run.c.id == given("run")
     return compiled(select(t.run.c.id).where(here, text(f"run.{t.ENDED}"), ~repeated))
 
@@ -213,7 +207,7 @@ def _drop_specs() -> Query:
 def _drop_events() -> Query:
     e = t.event.c
     kept = exists().where(t.run.c.id == e.run)
-    old = select(e.id).where(e.at < given("before"), ~kept).limit(_number("at_once"))
+    old = select(e.id).where(e.at < given("before"), ~kept).limit(number("at_once"))
     return compiled(delete(t.event).where(e.id.in_(old)))
 
 

@@ -42,7 +42,7 @@ def given(name: str) -> BindParameter[str]:
     return bindparam(name, type_=Text)
 
 
-def _number(name: str) -> BindParameter[int]:
+def number(name: str) -> BindParameter[int]:
     return bindparam(name, type_=Integer)
 
 
@@ -118,7 +118,7 @@ class Statements:
             holder.c.instance.is_not(None),
         )
         held = select(func.count()).select_from(holder).where(in_group).scalar_subquery()
-        has_place = or_(given("group").is_(None), held < _number("limit"))
+        has_place = or_(given("group").is_(None), held < number("limit"))
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), free, has_place)
@@ -264,7 +264,7 @@ class Statements:
                 reason="",
                 exit_code=None,
                 error="",
-                attempts=_number("number"),
+                attempts=number("number"),
                 started_at=func.coalesce(s.started_at, given("at")),
                 finished_at=None,
             )
@@ -281,7 +281,7 @@ class Statements:
                 **values,
                 log=func.coalesce(given("log"), a.log),
                 log_truncated=case(
-                    (given("log").is_(None), a.log_truncated), else_=_number("log_truncated")
+                    (given("log").is_(None), a.log_truncated), else_=number("log_truncated")
                 ),
             )
         )
@@ -293,7 +293,7 @@ class Statements:
             update(t.attempt)
             .where(_is_given(a.run, a.step, a.index, a.number))
             .where(a.log.is_distinct_from(given("log")))
-            .values(log=given("log"), log_truncated=_number("log_truncated"))
+            .values(log=given("log"), log_truncated=number("log_truncated"))
         )
 
     @cached_property

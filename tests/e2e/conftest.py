@@ -1,4 +1,4 @@
-"""What the tests of pages share: a shell as a reader has it."""
+"""What these tests share: a folder of workflows, its controller, a shell as a reader has it."""
 
 import os
 import signal
@@ -9,8 +9,25 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment
+from tests.e2e.controller_process import ControllerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty source, called `w`."""
+    (tmp_path / "w").mkdir()
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def controller(tmp_path, folder):
+    """A controller of that folder, to be started; it is ended with the test."""
+    made = ControllerProcess(tmp_path, "--source", str(folder))
+    yield made
+    if made.process is not None:
+        made.stop()
 
 
 @pytest.fixture

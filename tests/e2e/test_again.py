@@ -26,18 +26,9 @@ FLOW = HEAD + (
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
+def folder(tmp_path, folder):
     (tmp_path / "marks").mkdir()
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
+    return folder
 
 
 @pytest.fixture

@@ -4,24 +4,8 @@ import json
 import subprocess
 from datetime import UTC, datetime
 
-import pytest
-
 from controller.model.run import Phase, Trigger
 from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, alive, manifest
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
 
 
 def succeeded(controller, workflow, count=1):

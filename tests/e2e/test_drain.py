@@ -12,12 +12,6 @@ from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
-    return tmp_path / "w"
-
-
-@pytest.fixture
 def gate(tmp_path):
     """A file that steps wait for."""
     return tmp_path / "open"

@@ -3,26 +3,10 @@
 import json
 import time
 
-import pytest
-
 from controller.model.run import Phase
-from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
+from tests.e2e.controller_process import ON_CHANGE, manifest
 
 GROUP = ON_CHANGE + "  concurrency: {group: warehouse%s}\n"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
 
 
 def member(name, gate, limit=""):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from controller.model.run import Phase
-from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
+from tests.e2e.controller_process import ON_CHANGE, manifest
 
 HEAD = "apiVersion: rondel/v1alpha1\n"
 DEFAULTS = HEAD + "kind: Defaults\nmetadata: {name: all}\nspec: {defaults: {env: {WHO: %s}}}\n"
@@ -23,17 +23,9 @@ USER = HEAD + (
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w" / "team").mkdir(parents=True)
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
+def folder(folder):
+    (folder / "team").mkdir()
+    return folder
 
 
 def ran(controller, workflow, count):

@@ -2,26 +2,10 @@
 
 import json
 
-import pytest
-
 from controller.model.run import Phase
-from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
+from tests.e2e.controller_process import ON_CHANGE, manifest
 
 SECONDLY = '  schedules: [{name: s, cron: "* * * * * *"%s}]\n'
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
 
 
 def shown(rondel, name="one"):

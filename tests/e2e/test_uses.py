@@ -5,7 +5,6 @@ import json
 import pytest
 
 from controller.model.run import Phase, Trigger
-from tests.e2e.controller_process import ControllerProcess
 
 HEAD = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: %s}\nspec:\n"
 INNER = HEAD % "inner" + (
@@ -27,19 +26,10 @@ OUTER = HEAD % "outer" + (
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "inner.yaml").write_text(INNER)
-    (tmp_path / "w" / "outer.yaml").write_text(OUTER)
-    return tmp_path / "w"
-
-
-@pytest.fixture
-def controller(tmp_path, folder):
-    made = ControllerProcess(tmp_path, "--source", str(folder))
-    yield made
-    if made.process is not None:
-        made.stop()
+def folder(folder):
+    (folder / "inner.yaml").write_text(INNER)
+    (folder / "outer.yaml").write_text(OUTER)
+    return folder
 
 
 def shown(rondel, run):
