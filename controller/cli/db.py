@@ -9,10 +9,10 @@ from controller import config as configuration
 from controller.cli.common import ConfigOption, StateOption, now
 from controller.cli.exit import Exit
 from controller.errors import UnreachableError
-from controller.store import ServeLock
 from controller.store.backup import Backup, faults, schema_of
 from controller.store.backup import backup as back_up
 from controller.store.backup import restore as put_back
+from controller.store.instances import alone
 from controller.store.schema import HEAD, prepare
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A tar file.")]
@@ -41,7 +41,7 @@ def restore(
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """Put a backup in the place of the store; no controller may run there.
+    """Put a backup in the place of the store; nothing else may use it meanwhile.
 
     Example: rondel db restore rondel-2027-03-01.tar --state-dir ./state
     """
@@ -50,7 +50,7 @@ def restore(
     place = state_of(state_dir, config)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = place / f"before-restore-{now():%Y%m%dT%H%M%SZ}" if force else None
-    with ServeLock(place):
+    with alone(place):
         made = put_back(file, place, aside=aside)
     tell(f"{place}: ", made)
     if aside is not None and aside.exists():
@@ -78,14 +78,14 @@ def upgrade(
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """Bring an older store up to date, after a backup beside it; no controller may run there.
+    """Bring an older store up to date, after a backup beside it; nothing else may use it meanwhile.
 
     A controller does the same by itself when it starts.
 
     Example: rondel db upgrade
     """
     place = configuration.find_state_dir(state_dir, config)
-    with ServeLock(place):
+    with alone(place):
         found = schema_of(place)
         if found == HEAD:
             print(f"{place}: nothing to do, its schema is {HEAD}")
@@ -114,4 +114,5 @@ def state_of(state_dir: Path | None, config: Path | None) -> Path:
 def tell(place: str, made: Backup) -> None:
     print(f"{place}{made.runs} runs, {made.blobs} blobs")
     if made.missing:
-        print(f"{len(made.missing)} blobs were not there: {', '.join(made.missing[:3])}")
+        print(f"{len(made.missing)} blobs were not there, or damaged:")
+        print(*made.missing, sep="\n")

@@ -1,10 +1,12 @@
 """A store copied whole while it is in use, put back, and looked through for damage."""
 
 import hashlib
+import json
+import os
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +14,20 @@ from typing import NamedTuple
 from controller import layout
 from controller.errors import RefusedError, StalledError
 from controller.store.blobs import BlobStore
-from controller.store.connection import explain, open_for_reading
-from controller.store.files import explain_os
+from controller.store.connection import DATABASE, explain, open_for_reading
+from controller.store.files import explain_os, sync_folder
 from controller.store.reader import Reader
 from controller.store.retention import references
 from controller.store.schema import HEAD, check_not_newer, version
 
-DATABASE = "rondel.db"
+STORE = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "blobs")
+"""All that makes up a store. A log without its database counts: SQLite would replay it into
+whatever database is put beside it.
+"""
+
+NOTE = "backup.json"
+"""The last file of a backup: the blobs that it is without. One cut short has no note."""
+
 ORPHANS = (
     (
         "steps of runs that aren't there",
@@ -29,6 +38,10 @@ ORPHANS = (
         "SELECT count(*) FROM attempt WHERE run NOT IN (SELECT id FROM run)",
     ),
     (
+        "events of runs that aren't there",
+        "SELECT count(*) FROM event WHERE run <> '' AND run NOT IN (SELECT id FROM run)",
+    ),
+    (
         "runs whose spec isn't there",
         "SELECT count(*) FROM run WHERE spec != '' AND spec NOT IN (SELECT digest FROM spec)",
     ),
@@ -36,7 +49,7 @@ ORPHANS = (
 
 
 class Backup(NamedTuple):
-    """What a backup holds; `missing` are blobs that rows name and that were not there."""
+    """What a backup holds; `missing` are blobs that rows name and that were gone or damaged."""
 
     runs: int
     blobs: int
@@ -59,8 +72,14 @@ def backup(state_dir: Path, target: Path) -> Backup:
         with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".rondel-") as folder:
             copied = copy(state_dir / DATABASE, Path(folder) / DATABASE)
             draft = Path(folder) / "backup.tar"
-            made = packed(draft, copied, blobs)
+            draft.touch(mode=0o600)  # for its owner only, as the store is
+            with draft.open("wb") as file:
+                with tarfile.open(fileobj=file, mode="w") as archive:
+                    made = pack(archive, copied, blobs)
+                file.flush()
+                os.fsync(file.fileno())
             draft.rename(target)
+        sync_folder(target.absolute().parent)
     except OSError as error:
         raise explain_os(error, target) from error
     return made
@@ -79,19 +98,27 @@ def copy(database: Path, target: Path) -> Path:
     return target
 
 
-def packed(draft: Path, database: Path, blobs: BlobStore) -> Backup:
+def pack(archive: tarfile.TarFile, database: Path, blobs: BlobStore) -> Backup:
     with Reader.open(database.parent) as reader:
         named, runs = sorted(references(reader, blobs)), count_runs(reader)
-    missing = []
-    with tarfile.open(draft, "w") as archive:
-        archive.add(database, DATABASE)
-        for digest in named:
-            path = blobs.path(digest)
-            try:
-                archive.add(path, f"blobs/{path.parent.name}/{path.name}")
-            except FileNotFoundError:
-                missing.append(digest)
+    archive.add(database, DATABASE)
+    missing = [digest for digest in named if not added(archive, blobs, digest)]
+    note = database.with_name(NOTE)
+    note.write_text(json.dumps({"missing": missing}), encoding="utf-8")
+    archive.add(note, NOTE)
     return Backup(runs, len(named) - len(missing), tuple(missing))
+
+
+def added(archive: tarfile.TarFile, blobs: BlobStore, digest: str) -> bool:
+    """Add a blob; return False for one that is damaged, or gone: its run may just be dropped."""
+    if any(blob_faults(blobs, digest)):
+        return False
+    path = blobs.path(digest)
+    try:
+        archive.add(path, f"blobs/{path.parent.name}/{path.name}")
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def count_runs(reader: Reader) -> int:
@@ -99,7 +126,7 @@ def count_runs(reader: Reader) -> int:
 
 
 def restore(archive: Path, state_dir: Path, *, aside: Path | None) -> Backup:
-    """Put a backup in the place of a state directory's store; call it under the serve lock.
+    """Put a backup in the place of a state directory's store; call it `alone` there.
 
     Args:
         archive: what `backup` wrote; it is unpacked and looked through before anything is moved.
@@ -110,25 +137,31 @@ def restore(archive: Path, state_dir: Path, *, aside: Path | None) -> Backup:
         RefusedError: a store is there.
         StalledError: BackupDamaged; a newer Rondel's.
     """
-    if aside is None and (state_dir / DATABASE).exists():
+    there = [name for name in STORE if (state_dir / name).exists()]
+    if aside is None and there:
         raise RefusedError(
-            "a store is there already", where=str(state_dir), remedy="--force moves it aside"
+            f"a store is there already: {', '.join(there)}",
+            where=str(state_dir),
+            remedy="--force moves it aside",
         )
     try:
         with tempfile.TemporaryDirectory(dir=state_dir, prefix=".restore-") as folder:
             fresh = unpacked(archive, Path(folder))
-            if found := list(faults(fresh)):
+            missing = told_missing(archive, fresh)
+            if found := list(damage(fresh, missing)):
                 raise damaged(archive, "; ".join(found[:3]))
-            for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "blobs"):
+            os.sync()  # what was unpacked is on disk before anything gives way to it
+            for name in STORE:
                 move(state_dir / name, aside)
             (fresh / "blobs").mkdir(exist_ok=True)
             (fresh / "blobs").rename(layout.blobs(state_dir))
             (fresh / DATABASE).rename(state_dir / DATABASE)
+        sync_folder(state_dir)
     except OSError as error:
         raise explain_os(error, state_dir) from error
     with Reader.open(state_dir) as reader:
         named = references(reader, BlobStore(layout.blobs(state_dir)))
-        return Backup(count_runs(reader), len(named), ())
+        return Backup(count_runs(reader), len(named.difference(missing)), missing)
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
@@ -140,6 +173,15 @@ def unpacked(archive: Path, folder: Path) -> Path:
     if not (folder / DATABASE).is_file():
         raise damaged(archive, f"it holds no {DATABASE}")
     return folder
+
+
+def told_missing(archive: Path, folder: Path) -> tuple[str, ...]:
+    """Return the blobs that the backup says it is without."""
+    try:
+        told = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return tuple(map(str, told["missing"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(archive, f"it is cut short: its {NOTE} can't be read") from error
 
 
 def move(path: Path, aside: Path | None) -> None:
@@ -155,11 +197,20 @@ def damaged(archive: Path, problem: str) -> StalledError:
 
 
 def faults(state_dir: Path) -> Iterator[str]:
-    """Yield what is wrong with a store: the file, its rows, the blobs that they name.
+    """Yield what is wrong with a store: its damage, and rows that belong to nothing.
 
     Raises:
         StalledError: it was written by a newer Rondel.
         UnreachableError: it can't be read at all, or is older.
+    """
+    found = (*damage(state_dir), *orphans(state_dir / DATABASE))
+    yield from dict.fromkeys(found)  # both may say that the file can't be read
+
+
+def damage(state_dir: Path, missing: Collection[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with a store's file and blobs, but for the `missing` ones.
+
+    Raises: as `faults` does.
     """
     database = state_dir / DATABASE
     try:
@@ -167,23 +218,33 @@ def faults(state_dir: Path) -> Iterator[str]:
             check_not_newer(version(connection) or HEAD, database)
             told = [text for (text,) in connection.execute("PRAGMA integrity_check")]
             yield from (text for text in told if text != "ok")
-            for what, query in ORPHANS:
-                if count := connection.execute(query).fetchone()[0]:
-                    yield f"{count} {what}"
     except sqlite3.DatabaseError as error:
         yield f"{database}: {error}"
         return
     blobs = BlobStore(layout.blobs(state_dir))
     with Reader.open(state_dir) as reader:
         named = references(reader, blobs)
-    for digest in sorted(named):
-        yield from blob_faults(blobs.path(digest), digest)
+    for digest in sorted(named.difference(missing)):
+        yield from blob_faults(blobs, digest)
 
 
-def blob_faults(path: Path, digest: str) -> Iterator[str]:
+def orphans(database: Path) -> Iterator[str]:
     try:
-        with path.open("rb") as handle:
+        with closing(open_for_reading(database)) as connection:
+            for what, query in ORPHANS:
+                if count := connection.execute(query).fetchone()[0]:
+                    yield f"{count} {what}"
+    except sqlite3.DatabaseError as error:
+        yield f"{database}: {error}"
+
+
+def blob_faults(blobs: BlobStore, digest: str) -> Iterator[str]:
+    try:
+        with blobs.path(digest).open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
+    except StalledError as error:
+        yield f"blob {digest}: {error.problem}"
+        return
     except OSError as error:
         yield f"blob {digest}: {error.strerror}"
         return

@@ -124,16 +124,22 @@ class BlobStore:
         return digest
 
     def read(self, digest: str) -> bytes:
+        data = self._bytes(digest)
+        if not self._fits(digest, data):
+            raise self._damaged(digest)
+        return data
+
+    def _bytes(self, digest: str) -> bytes:
         path = self.path(digest)
         try:
-            data = path.read_bytes()
+            return path.read_bytes()
         except FileNotFoundError as error:
             raise _missing(digest) from error
         except OSError as error:
             raise explain_os(error, path) from error
-        if hashlib.sha256(data).hexdigest() != path.parent.name + path.name:
-            raise self._damaged(digest)
-        return data
+
+    def _fits(self, digest: str, data: bytes) -> bool:
+        return self.path(digest) == layout.blob(self.root, hashlib.sha256(data).hexdigest())
 
     def write_to(self, digest: str, target: Path) -> None:
         try:
@@ -161,11 +167,13 @@ class BlobStore:
             yield from (node.digest for node in self._tree(digest) if node.digest)
 
     def parts_if_kept(self, digest: str) -> list[str]:
-        """Return what `parts` yields; nothing for a folder that is missing or damaged."""
+        """Return what `parts` yields; nothing for a folder that is missing or damaged: it stays."""
         try:
-            return list(self.parts(digest))
-        except StalledError:
+            data = self._bytes(digest) if digest.startswith(_TREE) else b""
+            nodes = trees.decode(data) if self._fits(digest, data) else []
+        except (StalledError, ValueError, TypeError):
             return []
+        return [node.digest for node in nodes if node.digest]
 
     def old(self, before: datetime) -> Iterator[str]:
         """Yield the digests of files not put since `before`; drafts as old are removed.

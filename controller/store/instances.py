@@ -7,6 +7,8 @@ dies, however it dies, so no clock and no heartbeat is asked.
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -156,3 +158,36 @@ class ServeLock:
             return "unknown process"
         instance = told.get("instance")
         return f"process {told.get('pid')}" + (f" ({instance})" if instance else "")
+
+
+def settling_lock(state_dir: Path) -> FileLock:
+    """Return the lock under which a database is made, migrated, or put in another's place."""
+    return FileLock(state_dir / "store.lock")
+
+
+@contextmanager
+def alone(state_dir: Path) -> Iterator[None]:
+    """Hold the directory with no other process in it, and keep others from settling in.
+
+    Raises:
+        RefusedError: a controller, an `exec` or a program uses it, and is named.
+        TransientError: StoreReadOnly, StoreFull, StoreUnavailable.
+    """
+    with ServeLock(state_dir):
+        lock = settling_lock(state_dir)
+        lock.acquire(wait=True)
+        try:
+            _check_nobody_lives(state_dir)
+            yield
+        finally:
+            lock.release()
+
+
+def _check_nobody_lives(state_dir: Path) -> None:
+    names = sorted(path.stem for path in lock_path(state_dir, "").parent.glob("*.lock"))
+    if living := [name for name in names if is_alive(state_dir, name)]:
+        raise RefusedError(
+            f"it is in use by {', '.join(living)}",
+            where=str(state_dir),
+            remedy="wait until that has ended, or stop it",
+        )

@@ -24,12 +24,12 @@ from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
 from controller.store.files import explain_os
 from controller.store.instances import (
-    FileLock,
     InstanceLock,
     drop_dead_locks,
     is_alive,
     lock_path,
     make_private,
+    settling_lock,
 )
 from controller.store.place import database_path
 from controller.store.reader import Reader
@@ -263,7 +263,7 @@ def _settle_in(state_dir: Path, path: Path, kind: str) -> InstanceLock:
 def _take_place(state_dir: Path, path: Path, kind: str) -> InstanceLock:
     make_private(state_dir)
     make_private(path.parent)
-    creation = FileLock(state_dir / "store.lock")
+    creation = settling_lock(state_dir)
     creation.acquire(wait=True)
     try:
         prepare(path)
