@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 from controller import layout
 from controller.clock import Clock
+from controller.disk import explain_os
 from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
@@ -20,7 +21,6 @@ from controller.store import parse_cache, recovery, results, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
-from controller.store.files import explain_os
 from controller.store.instances import (
     FileLock,
     InstanceLock,

@@ -32,7 +32,7 @@ async def serving(tmp_path, monkeypatch, schedule):
     folder.mkdir()
     (folder / "tick.yaml").write_text(manifest("tick", "true", schedule))
     source = DirectorySource(name="w", path=str(folder))
-    settings = Settings(state_dir=str(tmp_path / "state"), executor="local", sources=(source,))
+    settings = Settings(state_dir=tmp_path / "state", executor="local", sources=(source,))
     made = Daemon(settings)
     task = asyncio.create_task(made.serve())
     try:

@@ -60,9 +60,7 @@ def test_effects_are_found_by_running(census):
     assert "effect:subprocess.Popen@execute.keeper.Keeper.start" in effects
 
 
-def test_a_controller_that_is_killed_loses_nothing_and_does_nothing_twice(
-    tmp_path, chance, census
-):
+def test_a_controller_that_is_killed_loses_nothing_and_does_nothing_twice(tmp_path, chance, census):
     tally = Tally()
     wanted = sampled(census, KILLS, chance, [""])
     live(tmp_path / "world", chance, tally, census, wanted)
