@@ -1,13 +1,13 @@
 """Settings to parts: what the daemon, `rondel exec` and the Python API are put together from."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from controller.clock import Clock
 from controller.execute.engine import RunEngine
 from controller.execute.ports import Executor, Inputs, Ledger
+from controller.execute.request import cache_scope, shared_cache_scope
 from controller.model.cache import Scope
 from controller.model.settings import Settings
 from controller.secrets import ConfiguredSecrets
@@ -23,8 +23,13 @@ def run_engine(
     secrets: ConfiguredSecrets,
     clock: Clock,
     on_line: Callable[..., Any] | None = None,
+    current: Callable[[], Settings] | None = None,
 ) -> RunEngine:
-    """Return a run engine with the one executor that the settings name."""
+    """Return a run engine with the one executor that the settings name.
+
+    `current` gives the settings of this moment, where sources come and go.
+    """
+    now = current or (lambda: settings)
     return RunEngine(
         ledger=ledger,
         blobs=store.blobs,
@@ -38,7 +43,8 @@ def run_engine(
         infrastructure_retry=settings.infrastructure_retry,
         on_line=on_line,
         results=store if settings.dagger.cache_enabled else None,
-        scopes=partial(scopes, settings),
+        scopes=lambda source: scopes(now(), source),
+        cache_scope=lambda source: volumes(now(), source),
         kept=store,
         input_max_size=settings.input_max_size,
     )
@@ -54,6 +60,12 @@ def scopes(settings: Settings, source: str) -> tuple[Scope, ...]:
     return tuple(
         (name, known[name].ref.text if name in known else "") for name in (source, *read_from)
     )
+
+
+def volumes(settings: Settings, source: str) -> str:
+    """Return the scope of a source's cache volumes: its own, or one that it shares by name."""
+    shared = next((one.share_caches for one in settings.sources if one.name == source), None)
+    return shared_cache_scope(shared) if shared else cache_scope(*scopes(settings, source)[0])
 
 
 def executor(settings: Settings, *, secrets: ConfiguredSecrets, clock: Clock) -> Executor:

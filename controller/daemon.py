@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -15,27 +15,29 @@ import structlog
 from controller import assembly, collector, manifest
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
-from controller.dispatcher import Dispatcher
-from controller.errors import RondelError, UsageError
+from controller.deliveries import Deliveries
+from controller.dispatcher import Dispatcher, most_runs
+from controller.ends import Ends
+from controller.errors import RondelError
 from controller.execute import leftovers
 from controller.execute.run_ledger import RunLedger
+from controller.following import Following
+from controller.housekeeping import housekeep
 from controller.loading import Loading
 from controller.model.run import Attempt, Run, StepRun
-from controller.model.settings import DirectorySource, GitSource, Settings
-from controller.model.workflow import ConcurrencyPolicy
+from controller.model.settings import Settings
+from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
 from controller.observations import Key, Observations
 from controller.reconcile.runs import interrupted_rerun
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
+from controller.reload import Reload
 from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
-from controller.serve.address import socket_path
 from controller.serve.ports import Readiness
-from controller.source import open_source
-from controller.source.remote import local_folder
+from controller.sockets import Sockets
 from controller.store import ServeLock, Store
-from controller.store.retention import Keep
 
 if TYPE_CHECKING:
     from controller.serve.metrics import Metrics
@@ -45,23 +47,31 @@ log = structlog.get_logger()
 RESYNC = timedelta(minutes=10)
 HOUSEKEEPING = timedelta(minutes=15)
 STORE_SECONDS = 2.0  # for a trivial read, when somebody asks whether we are ready
+CONFIGURATION = timedelta(seconds=2)  # how soon a changed file is noticed, or twice that
 JUMP = timedelta(seconds=5)  # how soon a jump of the wall clock is noticed
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal ends it; return the exit code."""
+def run(settings: Settings, read: Callable[[], Settings]) -> int:
+    """Serve until a signal ends it; return the exit code. `read` gives the settings anew."""
     state_dir = Path(settings.state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ServeLock(state_dir):
-        asyncio.run(Daemon(settings).serve())
+        asyncio.run(Daemon(settings, read=read).serve())
     return 0
 
 
 class Daemon:
     """One controller on one state directory."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        read: Callable[[], Settings] | None = None,
+    ) -> None:
         self.settings = settings
+        self._read = read or (lambda: settings)
         self.clock = clock or SystemClock()
         self.ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -70,6 +80,7 @@ class Daemon:
         self._alarms = Alarms()
         self._secrets = ConfiguredSecrets(settings.secrets)
         self._metrics: Metrics | None = None
+        self._sockets = Sockets(settings)
         self._jump_base = 0.0
 
     async def serve(self) -> None:
@@ -77,15 +88,20 @@ class Daemon:
         async with AsyncExitStack() as stack:
             collector.pause()  # until everything is loaded
             stack.callback(collector.resume)
+            self._sockets.bind(stack)
             await self._assemble(stack)
             self._catch_signals()
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(task, name=name) for name, task in self._loops().items()]
+                tasks.append(group.create_task(self._reload.run(group, self.ready), name="reload"))
+                for one in self.settings.sources:
+                    self._following.follow(group, one)
                 tasks.append(group.create_task(self._open_doors(stack), name="doors"))
                 await self._stop.wait()
                 await self._wind_down()
                 for task in tasks:
                     task.cancel()
+                self._following.stop()
         log.info("stopped")
 
     def stop(self) -> None:
@@ -108,7 +124,9 @@ class Daemon:
             clock=self.clock,
             enqueue=self._enqueue,
             dagger=settings.dagger,
+            groups=settings.groups,
             secrets=self._secrets,
+            receivers=lambda: self.settings.receivers,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -118,10 +136,16 @@ class Daemon:
             inputs=self._loading,
             secrets=self._secrets,
             clock=self.clock,
+            current=lambda: self.settings,
         )
+        self._ends = Ends(self.store, self._enqueue)
+        self._observations.follow_ends(self._ends.take)
         self._dispatcher = self._new_dispatcher()
         self._reconciler = self._new_reconciler()
-        await self._add_sources()
+        self._following = self._new_following()
+        for one in settings.sources:
+            self._following.add(await self._following.open(one))
+        self._reload = self._new_reload()
         self._left = await self._set_aside()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)
@@ -147,6 +171,7 @@ class Daemon:
             turn=self._turn,
             max_runs=most_runs(self.settings),
             policy=self._policy,
+            group_limit=self._loading.group_limit,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
         )
@@ -158,6 +183,7 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             turn=self._turn,
+            ends=self._ends,
             outlet=Outlet(
                 dispatch=self._dispatcher.look,
                 cancel=lambda run_id, reason: self._engine.cancel(run_id, reason=reason),
@@ -166,33 +192,37 @@ class Daemon:
             ),
         )
 
-    async def _add_sources(self) -> None:
-        known = {
-            status.name: status for status in await self.store.read(lambda reader: reader.sources())
-        }
-        for settings in self.settings.sources:
-            warn_untrusted(settings, self.settings.executor)
-            source = open_source(
-                settings,
-                state_dir=Path(self.settings.state_dir),
-                clock=self.clock,
-                secrets=self._secrets.operator,
-            )
-            self._loading.add(
-                settings,
-                source,
-                status=known.get(settings.name),
-                remembered=self._observations.of_source(settings.name),
-            )
+    def _new_following(self) -> Following:
+        return Following(
+            loading=self._loading,
+            observations=self._observations,
+            store=self.store,
+            secrets=self._secrets,
+            clock=self.clock,
+            settings=lambda: self.settings,
+        )
+
+    def _new_reload(self) -> Reload:
+        return Reload(
+            read=self._read,
+            current=lambda: self.settings,
+            use=self._use,
+            following=self._following,
+            loading=self._loading,
+            secrets=self._secrets,
+            observations=self._observations,
+            recorder=self._recorder,
+            reconciler=self._reconciler,
+            dispatcher=self._dispatcher,
+            clock=self.clock,
+            turn=self._turn,
+        )
+
+    def _use(self, settings: Settings) -> None:
+        self.settings = settings
 
     def _loops(self) -> dict[str, Coroutine[Any, Any, None]]:
-        follows = {
-            f"source {settings.name}": self._loading.follow(settings.name)
-            for settings in self.settings.sources
-            if not settings.suspend
-        }
         return {
-            **follows,
             "recovery": self._recover(),
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
@@ -202,6 +232,7 @@ class Daemon:
     def _start_alarms(self) -> None:
         self._alarms.start()
         self._alarms.every("resync", RESYNC, self._reconciler.resync)
+        self._alarms.every("configuration", CONFIGURATION, self._reload.notice)
         self._alarms.every("housekeeping", HOUSEKEEPING, self._housekeep)
         self._jump_base = self._offset()
 
@@ -303,38 +334,25 @@ class Daemon:
         self._metrics.take(self._observations.unfinished())
         if self.settings.executor == "dagger":
             self._metrics.watch_engine(lambda: self._engine.up)
+        self._metrics.watch_queue(self._dispatcher.waiting)
         self._recorder.follow(self._metrics.follow)
-        app = doors.create_app(self._requests(), self.store, self._metrics)
-        server = doors.ApiServer(app, socket_path(Path(self.settings.state_dir)))
-        await server.start()
-        stack.push_async_callback(server.stop)
-        log.info("listening", socket=str(server.path))
+        app = doors.create_app(self._requests(), self.store, self._metrics, self._deliveries())
+        await self._sockets.open(stack, doors, app, self.store, self.clock)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
     async def _wind_down(self) -> None:
         grace = self.settings.shutdown_grace.total_seconds()
         log.info("stopping", running=self._dispatcher.running, grace_seconds=grace)
-        await first(self._dispatcher.drain(grace), self._now.wait())
+        await first(self._dispatcher.wind_down(grace), self._now.wait())
         await self._dispatcher.cancel_all(now=self._now.is_set())
 
     async def _housekeep(self) -> None:
-        """Keep histories, logs and blobs within their limits."""
-        keep = Keep(
-            successful=self.settings.history_successful,
-            failed=self.settings.history_failed,
-            ttl=self.settings.history_ttl,
-            results_size=self.settings.dagger.cache_max_size,
-        )
-        try:
-            dropped = await self.store.housekeep(keep)
-        except RondelError as error:
-            log.warning("housekeeping_failed", error=str(error))
-        else:
-            log.debug("housekeeping_done", runs=dropped)
+        await housekeep(self.settings, self.store, self.clock, self._loading.histories())
 
     def _policy(self, key: Key) -> ConcurrencyPolicy:
         declaration = self._loading.declaration(key)
@@ -351,8 +369,21 @@ class Daemon:
             turn=self._turn,
             policy=self._policy,
             enqueue=self._enqueue,
-            dispatch=self._dispatcher.look,
+            dispatcher=self._dispatcher,
             readiness=self.readiness,
+        )
+
+    def _deliveries(self) -> Deliveries:
+        return Deliveries(
+            store=self.store,
+            recorder=self._recorder,
+            loading=self._loading,
+            reconciler=self._reconciler,
+            secrets=self._secrets,
+            clock=self.clock,
+            turn=self._turn,
+            receivers=lambda: self.settings.receivers,
+            dispatch=self._dispatcher.look,
         )
 
     async def readiness(self) -> Readiness:
@@ -362,8 +393,12 @@ class Daemon:
             "store": await self._store_answers(),
             "engine": self._engine.up,
         }
-        ok = all(needed.values()) and not stopping
-        return Readiness(ok=ok, checks={**needed, "stopping": stopping})
+        draining = self._dispatcher.draining
+        ok = all(needed.values()) and not stopping and not draining
+        checks: dict[str, Json] = {**needed, "stopping": stopping, "draining": draining}
+        if self._reload.trouble:
+            checks["configuration"] = self._reload.trouble  # the old one still does its work
+        return Readiness(ok=ok, checks=checks)
 
     async def _store_answers(self) -> bool:
         try:
@@ -373,31 +408,6 @@ class Daemon:
             log.warning("store_not_read", error=str(error) or "it took too long")
             return False
         return True
-
-
-def most_runs(settings: Settings) -> int:
-    """Return how many runs may be active: of all, and on the engine when there is one."""
-    if settings.executor != "dagger":
-        return settings.max_parallel.runs
-    return min(settings.max_parallel.runs, settings.dagger.max_concurrent_runs)
-
-
-def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None:
-    """The local executor isolates nothing: whoever commits to what it serves is the operator.
-
-    Raises:
-        UsageError: a Git source that isn't trusted.
-    """
-    if executor != "local":
-        return
-    local = isinstance(settings, GitSource) and local_folder(settings.url) is not None
-    if not settings.trusted and not local:
-        raise UsageError(
-            "the local executor runs whatever is committed there, as this user",
-            where=f"source {settings.name}",
-            remedy="set `trusted: true` if you mean it, or use executor: dagger",
-        )
-    log.warning("not_isolated", source=settings.name, executor=executor)
 
 
 async def first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -1,10 +1,11 @@
 """Claims Pending runs as the limits allow, and has the run engine execute them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -15,16 +16,25 @@ from controller.execute.engine import RunEngine
 from controller.execute.rules import Verdict
 from controller.model.changes import ClaimRun, FinishRun
 from controller.model.run import Phase, Run, StepRun
+from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy
 from controller.observations import Key, Observations
+from controller.reconcile.observed import is_waiting
 from controller.reconcile.rerun import is_again
-from controller.reconcile.runs import claimable
+from controller.reconcile.runs import Choice, GroupLimit, claimable
 from controller.recorder import Recorder
 from controller.store import Store
 
 log = structlog.get_logger()
 
 AGAIN = timedelta(seconds=1)
+
+
+def most_runs(settings: Settings) -> int:
+    """Return how many runs may be active: of all, and on the engine when there is one."""
+    if settings.executor != "dagger":
+        return settings.max_parallel.runs
+    return min(settings.max_parallel.runs, settings.dagger.max_concurrent_runs)
 
 
 class Dispatcher:
@@ -41,6 +51,7 @@ class Dispatcher:
         turn: asyncio.Lock,
         max_runs: int,
         policy: Callable[[Key], ConcurrencyPolicy],
+        group_limit: Callable[[Key], GroupLimit | None],
         ended: Callable[[Key], None],
         wake_at: Callable[..., None],
     ) -> None:
@@ -52,11 +63,17 @@ class Dispatcher:
         self._turn = turn  # a pass and a claim never decide on the same run at once
         self._max_runs = max_runs
         self._policy = policy
+        self._group_limit = group_limit
         self._ended = ended
         self._wake_at = wake_at
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._claiming = True
+        self._stopping = False
+
+    def allow(self, max_runs: int) -> None:
+        """Have at most so many runs active from now on; those that are too many go on."""
+        self._max_runs = max_runs
 
     def look(self) -> None:
         """Ask for a look at the Pending runs."""
@@ -67,8 +84,7 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._claiming:
-                await self._try_to_claim()
+            await self._try_to_claim()
 
     async def _try_to_claim(self) -> None:
         """A store that can't be written stops nothing for good: the claim is made later."""
@@ -80,22 +96,58 @@ class Dispatcher:
 
     async def claim(self) -> None:
         async with self._turn:
+            if not self._claiming:
+                return
             now = self._clock.now()
-            unfinished = self._observations.unfinished()
-            pending = [run for run in unfinished if run.phase is Phase.PENDING and not run.instance]
-            running = [run for run in unfinished if run.phase is Phase.RUNNING or run.instance]
-            choice = claimable(
-                pending, running, max_runs=self._max_runs, now=now, policy=self._policy
-            )
-            claims = [
-                ClaimRun(run=run.id, instance=self._store.instance, at=now) for run in choice.start
-            ]
-            if claims:
-                applied = await self._recorder.record(*claims)
-                for run, done in zip(choice.start, applied, strict=True):
-                    if done:
-                        self._begin(replace(run, instance=self._store.instance))
-            self._wake_at("claim", choice.wake_at, self.look)
+            refused: set[str] = set()
+            while (choice := self._choose(refused, now)).start:
+                full = await self._claim_all(choice.start, now)
+                if not full:
+                    break
+                refused |= full
+            # Somebody else holds the place that was free to us: nothing will tell when it ends.
+            self._wake_at("claim", now + AGAIN if refused else choice.wake_at, self.look)
+
+    def _choose(self, refused: Collection[str], now: datetime) -> Choice:
+        """Choose among what waits; what the store has refused stands in nobody's way."""
+        unfinished = self._observations.unfinished()
+        return claimable(
+            (run for run in unfinished if is_waiting(run) and self._place(run) not in refused),
+            (run for run in unfinished if not is_waiting(run)),
+            max_runs=self._max_runs,
+            now=now,
+            policy=self._policy,
+            group_limit=self._group_limit,
+        )
+
+    async def _claim_all(self, runs: Sequence[Run], now: datetime) -> set[str]:
+        """Claim runs; return the places (see `_place`) that the store refused."""
+        applied = await self._recorder.record(*(self._claim_of(run, now) for run in runs))
+        for run, done in zip(runs, applied, strict=True):
+            if done:
+                self._begin(replace(run, instance=self._store.instance))
+        return {self._place(run) for run, done in zip(runs, applied, strict=True) if not done}
+
+    def _place(self, run: Run) -> str:
+        """Return what is refused when a run's claim is: its whole group, or just the run."""
+        limit = self._group_limit((run.source, run.workflow))
+        return limit.group if limit else run.id
+
+    def _claim_of(self, run: Run, now: datetime) -> ClaimRun:
+        limit = self._group_limit((run.source, run.workflow))
+        return ClaimRun(
+            run=run.id,
+            instance=self._store.instance,
+            at=now,
+            group=limit.group if limit else None,
+            limit=limit.limit if limit else 0,
+        )
+
+    def waiting(self) -> Mapping[str, int]:
+        """Return how many runs wait, by their group ("": of workflows without one)."""
+        waiting = filter(is_waiting, self._observations.unfinished())
+        limits = (self._group_limit((run.source, run.workflow)) for run in waiting)
+        return Counter(limit.group if limit else "" for limit in limits)
 
     def _begin(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
@@ -122,7 +174,7 @@ class Dispatcher:
         """A run that the store could not follow is settled as an Error once it can be written."""
         log.error("run_not_recorded", run=run.id, error=str(error))
         reason = getattr(error, "reason", "StoreUnavailable")
-        while self._claiming:
+        while not self._stopping:
             await asyncio.sleep(AGAIN.total_seconds())
             with suppress(RondelError):  # told above; the next try is soon
                 await self._settle(run.id, Verdict(Phase.ERROR, reason, str(error)))
@@ -161,9 +213,19 @@ class Dispatcher:
         stored, rows = await self._store.read(lambda r: (r.run(run.id), r.steps(run.id)))
         return replace(run, spec=stored.spec if stored else ""), rows
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Claim nothing more; wait for the running ones to end."""
+    def drain(self) -> None:
+        """Claim nothing more. In the turn: no claim is under way when it returns."""
         self._claiming = False
+
+    def claim_again(self) -> None:
+        """Take a drain back."""
+        self._claiming = True
+        self.look()
+
+    async def wind_down(self, grace_seconds: float) -> None:
+        """Claim nothing more; wait for the running ones to end."""
+        self.drain()
+        self._stopping = True
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
@@ -177,6 +239,10 @@ class Dispatcher:
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def draining(self) -> bool:
+        return not self._claiming
 
     @property
     def running(self) -> int:

@@ -8,6 +8,11 @@ def nonce() -> str:
     return secrets.token_hex(16)
 
 
+def token() -> str:
+    """Return a token of the API: 256 random bits behind a prefix that scanners can look for."""
+    return f"rondel_{secrets.token_urlsafe(32)}"
+
+
 def spread(seconds: float, fraction: float) -> float:
     """Return `seconds` moved by up to `fraction` of itself either way, so that polls don't meet."""
     return seconds * (1 + fraction * (2 * secrets.randbelow(10_000) / 9_999 - 1))

@@ -11,7 +11,7 @@ def segment(state_dir: Path, run: str, step: str, index: int, number: int) -> Pa
 
 
 def logs(state_dir: Path) -> Path:
-    """Return the folder of the live logs, one below it for each run."""
+    """Return the folder in which every run with live logs has one of its own."""
     return state_dir / "logs"
 
 

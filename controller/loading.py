@@ -11,18 +11,20 @@ import structlog
 
 from controller import collector, manifest
 from controller.clock import Clock
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import RefusedError, RondelError, StalledError, TransientError
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
-from controller.manifest.later import not_acted_on
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus, WorkflowStatus
-from controller.model.settings import DaggerSettings, DirectorySource, GitSource
+from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.run import Event
+from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
-from controller.model.workflow import Input
+from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.reading import Reading
-from controller.reconcile import conditions, desired, keys
+from controller.reconcile import conditions, desired, keys, upstream
+from controller.reconcile.runs import GroupLimit
+from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
@@ -50,6 +52,7 @@ class Place:
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
     seen: asyncio.Event = field(default_factory=asyncio.Event)  # the first look is over
     missed: frozenset[str] | None = frozenset()  # changes that could not be loaded; None: any
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # its suspension is another one
 
     @contextmanager
     def whole(self, changed: frozenset[str] | None) -> Iterator[frozenset[str] | None]:
@@ -81,10 +84,14 @@ class Loading:
         clock: Clock,
         enqueue: Enqueue,
         dagger: DaggerSettings,
+        groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
+        receivers: Callable[[], Mapping[str, Receiver]],
     ) -> None:
         self._dagger = dagger
+        self._groups = groups  # of the configuration: name -> limit
         self._secrets = secrets
+        self._receivers = receivers
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -107,30 +114,79 @@ class Loading:
             settings=settings,
             source=source,
             reading=Reading(self._store, source, self._dagger.agents, self._name_fault),
-            status=renewed(status, fresh),
+            status=renewed(status, fresh, suspend=settings.suspend),
             loaded=desired.Loaded.empty(
                 settings.name,
                 prune=settings.prune,
                 allow_empty=settings.allow_empty,
                 owners={one.name: one.file for one in remembered},
+                groups=self._groups,
             ),
             remembered=tuple(remembered),
         )
-        if settings.suspend:
+        if self._places[settings.name].status.suspended:
             self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
+
+    async def remove(self, name: str) -> None:
+        """Forget a source that isn't followed any more, and close it."""
+        await self._places.pop(name).source.close()
+
+    def use_groups(self, groups: Mapping[str, int]) -> None:
+        """Limit by these groups of the configuration from now on."""
+        self._groups = groups
 
     async def follow(self, name: str) -> None:
         """Load each snapshot of one source, until cancelled."""
         place = self._places[name]
         while True:
             try:
+                await self._rest(place)
                 async for look in place.source.snapshots():
+                    await self._rest(place)
                     await self._take(place, look)
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
             place.seen.set()
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _rest(self, place: Place) -> None:
+        """Return when the source isn't suspended by a person any more."""
+        while (held := place.status.suspension) is not None:
+            place.moved.clear()
+            left = held.until - self._clock.now() if held.until else None
+            try:
+                async with asyncio.timeout(left.total_seconds() if left is not None else None):
+                    await place.moved.wait()
+            except TimeoutError:
+                await self.suspend(place.settings.name, None)
+
+    async def suspend(self, name: str, suspension: Suspension | None) -> None:
+        """Look at a source no more, or with None again; what is loaded of it stays as it is.
+
+        Raises:
+            KeyError: there is no such source.
+            RefusedError: the configuration says `suspend: true`.
+        """
+        place = self._places[name]
+        if suspension is None and place.settings.suspend:
+            raise RefusedError(
+                "the configuration says `suspend: true`",
+                where=f"source {name}",
+                remedy="change it there",
+            )
+        suspended = place.settings.suspend or suspension is not None
+        place.status = replace(place.status, suspension=suspension, suspended=suspended)
+        event = Event(
+            at=self._clock.now(),
+            reason="SourceSuspended" if suspension else "SourceResumed",
+            source=name,
+            message=str(suspension or ""),
+        )
+        await self._recorder.record(PutSource(status=place.status, event=event))
+        place.moved.set()
+        if suspension is None:
+            place.source.look()
 
     async def _take(self, place: Place, look: Snapshot | Exception) -> None:
         try:
@@ -149,12 +205,17 @@ class Loading:
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""
-        for place in self._places.values():
+        for place in tuple(self._places.values()):
             await place.seen.wait()
 
     def look(self, name: str) -> None:
         """Ask a source for a look now. Raises KeyError when there is no such source."""
         self._places[name].source.look(tell=True)
+
+    def serves(self, name: str) -> bool:
+        """Tell whether a source is configured and not suspended."""
+        place = self._places.get(name)
+        return place is not None and not place.status.suspended
 
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(place.status for place in self._places.values())
@@ -176,6 +237,14 @@ class Loading:
         place = self._places.get(key[0])
         return place.loaded.declarations.get(key[1]) if place else None
 
+    def histories(self) -> dict[Key, History]:
+        """Return what each declared workflow says of its own history."""
+        return {
+            one.key: one.history
+            for place in self._places.values()
+            for one in place.loaded.declarations.values()
+        }
+
     def known(self, source: str) -> bool:
         """Tell whether a source's content is known: before that, nothing of it counts as gone."""
         place = self._places.get(source)
@@ -193,6 +262,17 @@ class Loading:
             return None
         return place.loaded.invalid.get(key[1])
 
+    def group_limit(self, key: Key) -> GroupLimit | None:
+        """Return the group that runs of a workflow have to find room in, if it names one."""
+        declaration = self.declaration(key)
+        if declaration is None or declaration.concurrency is None:
+            return None
+        group = declaration.concurrency.group
+        if group in self._groups:
+            return GroupLimit(group, self._groups[group])
+        limit = self._places[key[0]].loaded.limits.get(group, 1)  # lost before the last start
+        return GroupLimit(f"{key[0]}/{group}", limit)
+
     def _name_fault(self, declaration: Declaration) -> Fault | None:
         """Return what a workflow names that the configuration doesn't give to its source."""
         for secret in declaration.secrets:
@@ -202,6 +282,15 @@ class Loading:
                 return Fault(
                     file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
                 )
+        for one in declaration.upstreams:
+            place = self._places.get(upstream.key_of(declaration.source, one)[0])
+            if "/" in one.workflow and (place is None or not place.settings.exports):
+                return Fault(
+                    file=declaration.file,
+                    pointer="/spec/triggers",
+                    problem=f"the source of {one.workflow!r} exports nothing",
+                    remedy="set `exports: true` at that source in the configuration",
+                )
         for alert in declaration.alerts:
             return Fault(
                 file=declaration.file,
@@ -209,7 +298,7 @@ class Loading:
                 problem=f"there is no alert {alert!r}: this version sends none",
                 remedy="let a hook's script send word",
             )
-        return None
+        return receiver_fault(declaration, self._receivers())
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)
@@ -288,6 +377,7 @@ class Loading:
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
+        gone = {one.name for one in place.remembered}
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
         with collector.off():
@@ -300,9 +390,9 @@ class Loading:
         await self._put(
             place, conditions.applied(place.status, place.loaded, snapshot, self._clock.now())
         )
-        changed = {*place.loaded.changed, *moved}
+        gone -= place.loaded.declarations.keys()  # what was there before the first look
+        changed = {*place.loaded.changed, *moved, *gone}
         self._enqueue((name, workflow) for workflow in changed)
-        self._tell_in_vain(place)
         log.info(
             "source_loaded",
             source=name,
@@ -312,15 +402,6 @@ class Loading:
             faults=len(place.loaded.faults),
             seconds=round(self._clock.monotonic() - began, 3),
         )
-
-    def _tell_in_vain(self, place: Place) -> None:
-        """Nobody shall wait for what a field promises and this version doesn't do."""
-        for workflow in place.loaded.changed:
-            declaration = place.loaded.declarations.get(workflow)
-            if declaration is not None and (fields := not_acted_on(declaration)):
-                log.warning(
-                    "not_acted_on", source=place.settings.name, workflow=workflow, fields=fields
-                )
 
     async def _failed(self, place: Place, error: Exception) -> None:
         if not isinstance(error, StalledError | TransientError):
@@ -375,14 +456,14 @@ def ref(settings: GitSource | DirectorySource) -> str:
     return settings.ref.text if isinstance(settings, GitSource) else ""
 
 
-def renewed(old: SourceStatus | None, fresh: SourceStatus) -> SourceStatus:
+def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:
     """Another place or ref under an old name is another generation of the source."""
     if old is None:
-        return fresh
+        return replace(fresh, suspended=suspend)
     same = (old.kind, old.location, old.ref) == (fresh.kind, fresh.location, fresh.ref)
-    if same:
-        return old
-    return replace(fresh, generation=old.generation + 1)
+    status = old if same else replace(fresh, generation=old.generation + 1)
+    suspended = suspend or old.suspension is not None
+    return replace(status, suspension=old.suspension, suspended=suspended)
 
 
 def told(place: Place, snapshot: Snapshot) -> Snapshot:

@@ -1,7 +1,7 @@
 """Manifest files of this machine, read as a source would: with what stands around them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,13 @@ from controller import manifest
 from controller.errors import UsageError
 from controller.manifest.agents import pinned
 from controller.manifest.around import PLAIN, Around
-from controller.manifest.calls import Interface, called_first, interface, with_calls
+from controller.manifest.calls import (
+    Interface,
+    called_first,
+    calls_in,
+    interface,
+    with_calls,
+)
 from controller.model.settings import DaggerSettings, Settings
 from controller.model.source import Fault, ParsedDocument, ParsedFile
 from controller.reconcile.surroundings import Surroundings, read_with
@@ -51,18 +57,23 @@ class Manifests:
             StalledError: a call that can't be made.
             UsageError: there is no such workflow below the root, or it has faults.
         """
-        known = {document.name: document}
+        return self.pinned(document.name, document.body or "")
 
-        def calls(name: str) -> tuple[str, ...]:
-            found = known.setdefault(name, known.get(name) or self.workflow(name))
-            return found.declaration.calls if found.declaration else ()
+    def pinned(self, name: str, body: str) -> str:
+        """Return what a run of a body is pinned to, as `body` does, wherever it comes from."""
+        written = {name: body}
+
+        def calls(one: str) -> tuple[str, ...]:
+            if one not in written:
+                written[one] = self.workflow(one).body or ""
+            return calls_in(written[one])
 
         settings = self._settings.dagger if self._settings else DaggerSettings()
         bodies: dict[str, str] = {}
-        for name in called_first(document.name, calls):
-            own = pinned(known[name].body or "", settings, self.around.agents)
-            bodies[name] = with_calls(own, bodies)
-        return bodies[document.name]
+        for one in called_first(name, calls):
+            own = pinned(written[one], settings, self.around.agents)
+            bodies[one] = with_calls(own, bodies)
+        return bodies[name]
 
     def workflow(self, name: str) -> ParsedDocument:
         """Return the valid workflow of that name below the root. Raises UsageError."""
@@ -75,21 +86,50 @@ class Manifests:
         problem = told or f"there {'is no' if not valid else 'are several'} workflow {name!r} here"
         raise UsageError(problem, where="" if told else str(self.root))
 
-    def wrong_calls(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
-        """Return what is wrong between the workflows of these files and those that they call."""
-        known = {one.name: one for file in files.values() for one in file.documents if one.name}
-        own, pending = dict(known), [name for one in known.values() for name in calls_of(one)]
+    def between(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
+        """Return what is wrong between the workflows of these files and others below the root."""
+        own, known = self._reached(files)
+        groups = None if self._settings is None else self._settings.groups.keys()
+        faults = manifest.between(known.values(), groups=groups)
+        return tuple(fault for name, fault in faults.items() if name in own)
+
+    def awaited(self, files: Mapping[str, ParsedFile]) -> tuple[Fault, ...]:
+        """Return triggers of these files that wait for a workflow that isn't below the root."""
+        own, known = self._reached(files)
+        return manifest.awaited(own.values(), known)
+
+    def _reached(
+        self, files: Mapping[str, ParsedFile]
+    ) -> tuple[Mapping[str, ParsedDocument], Mapping[str, ParsedDocument]]:
+        """Return the workflows of these files; and with them those that they have to do with."""
+        documents = (one for file in files.values() for one in file.documents)
+        own = {one.name: one for one in documents if one.name and is_workflow(one, one.name)}
+        known = {**self._fellows(own.values(), {self.name(Path(file)) for file in files}), **own}
+        pending = [name for one in known.values() for name in named_by(one)]
         while pending:
             name = pending.pop()
             if name not in known and (found := self._plain(name)):
                 known[name] = found[0]
-                pending += calls_of(found[0])
-        faults = manifest.wrong_calls(known.values())
-        return tuple(fault for name, fault in faults.items() if name in own)
+                pending += named_by(found[0])
+        return own, known
 
-    def _called(self, data: bytes) -> Mapping[str, Interface]:
-        """Return the interfaces of the workflows that a file calls, of those that are valid."""
-        found = {name: self._plain(name) for name in manifest.calls_written(data)}
+    def _fellows(
+        self, documents: Iterable[ParsedDocument], but: Container[str]
+    ) -> Mapping[str, ParsedDocument]:
+        """Return the workflows that share a group with these, of files that were not read yet."""
+        groups = {name for one in documents if (name := group_of(one))}
+        others = (path for path in below(self.root) if self.name(path) not in but) if groups else ()
+        files = (
+            manifest.parse_file(shown(path), data)
+            for path in others
+            if (data := bytes_of(path)) and any(name.encode() in data for name in groups)
+        )
+        found = (one for file in files for one in file.documents)
+        return {one.name: one for one in found if group_of(one) in groups}
+
+    def interfaces(self, names: Iterable[str]) -> Mapping[str, Interface]:
+        """Return what callers know of the workflows of these names, of those that are valid."""
+        found = {name: self._plain(name) for name in names}
         return {
             name: interface(those[0].body)
             for name, those in found.items()
@@ -124,7 +164,7 @@ class Manifests:
         except OSError as error:
             fault = Fault(file=str(path), problem=f"can't be read: {error.strerror}")
             return ParsedFile(blob="", faults=(fault,))
-        called = self._called(data)
+        called = self.interfaces(manifest.calls_written(data))
 
         def parse(_: str, around: Around) -> ParsedFile:
             return manifest.parse_file(str(path), data, around=replace(around, called=called))
@@ -157,7 +197,7 @@ def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedD
     if not file.is_file():
         raise UsageError("there is no such file", where=str(file))
     parsed = manifests.parsed(file)
-    if faults := all_faults(parsed):
+    if faults := parsed.all_faults:
         raise UsageError("\n".join(map(str, faults)))
     workflows = [one for one in parsed.documents if one.declaration is not None]
     names = [document.name for document in workflows]
@@ -168,16 +208,19 @@ def workflow_of(manifests: Manifests, file: Path, wanted: str | None) -> ParsedD
     raise UsageError(problem, where=str(file), remedy="name one by --workflow" if names else "")
 
 
-def all_faults(parsed: ParsedFile) -> tuple[Fault, ...]:
-    return (*parsed.faults, *(fault for one in parsed.documents for fault in one.faults))
-
-
 def is_workflow(document: ParsedDocument, name: str) -> bool:
     return document.kind == "Workflow" and document.name == name
 
 
-def calls_of(document: ParsedDocument) -> tuple[str, ...]:
-    return document.declaration.calls if document.declaration else ()
+def named_by(document: ParsedDocument) -> tuple[str, ...]:
+    """Return the workflows that a document's own calls, or is started by."""
+    what = document.declaration
+    return (*what.calls, *(one.workflow for one in what.upstreams)) if what else ()
+
+
+def group_of(document: ParsedDocument) -> str:
+    what = document.declaration
+    return what.concurrency.group if what and what.concurrency else ""
 
 
 def below(folder: Path) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """Observed state in memory: advanced by the same changes that the store has written."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -11,21 +11,23 @@ from controller.model.changes import (
     CreateRun,
     FinishRun,
     ForgetSchedule,
+    PutSuspension,
     PutWorkflow,
     RequeueRun,
     RetryRun,
     StartRun,
 )
 from controller.model.condition import WorkflowStatus
-from controller.model.run import Phase, Run
+from controller.model.run import FAILURES, Phase, Run
 
 Key: TypeAlias = tuple[str, str]
 """(source, workflow)"""
 
 
-def is_planned(run: Run) -> bool:
-    """A run that is a step of another is no answer to a trigger: the planner never sees it."""
-    return not run.phase.terminal and run.parent is None
+def failures_after(before: int, phase: Phase) -> int:
+    if phase is Phase.SUCCEEDED:
+        return 0
+    return before + (phase in FAILURES)
 
 
 class Observations:
@@ -38,8 +40,13 @@ class Observations:
         self._statuses = {(status.source, status.name): status for status in statuses}
         self._active: dict[Key, dict[str, Run]] = {}
         self._keys: dict[str, Key] = {}
+        self._tell_end: Callable[[Run], None] = lambda _: None
         for run in active:
             self._add(run)
+
+    def follow_ends(self, follower: Callable[[Run], None]) -> None:
+        """Tell `follower` of each run that ended, with its phase and outputs."""
+        self._tell_end = follower
 
     def status(self, key: Key) -> WorkflowStatus | None:
         return self._statuses.get(key)
@@ -68,20 +75,21 @@ class Observations:
         match change:
             case PutWorkflow(status=status):
                 self._put(status)
-            case AnswerSchedule() | ForgetSchedule():
-                self._answer(change)
-            case CreateRun(run=run) | RetryRun(run=run) if is_planned(run):
-                self._add(run)
-            case ClaimRun(run=run_id, instance=instance):
-                self._update(run_id, instance=instance)
-            case StartRun(run=run_id, at=at):
-                self._update(run_id, phase=Phase.RUNNING, started_at=at)
+            case AnswerSchedule() | ForgetSchedule() | PutSuspension():
+                self._note(change)
+            case CreateRun(run=run) | RetryRun(run=run) if run.parent is None:
+                self._take(run)  # a run that is a step of another answers no trigger
+            case ClaimRun(run=run_id, instance=instance, group=group):
+                self._update(run_id, instance=instance, group=group)
+            case StartRun(run=run_id, at=at, inputs=inputs):
+                self._update(run_id, phase=Phase.RUNNING, started_at=at, inputs=inputs)
             case RequeueRun(run=run_id, reason=reason, not_before=not_before):
                 self._update(
                     run_id,
                     phase=Phase.PENDING,
                     reason=reason,
                     instance=None,
+                    group=None,
                     started_at=None,
                     inputs={},
                     not_before=not_before,
@@ -103,8 +111,17 @@ class Observations:
                 last_phase=old.last_phase,
                 last_success_at=old.last_success_at,
                 last_failure_at=old.last_failure_at,
+                last_keys=old.last_keys,
+                failures=old.failures,
+                suspension=old.suspension,
             )
         self._statuses[key] = status
+
+    def _note(self, change: AnswerSchedule | ForgetSchedule | PutSuspension) -> None:
+        if isinstance(change, PutSuspension):
+            self._suspend(change)
+        else:
+            self._answer(change)
 
     def _answer(self, change: AnswerSchedule | ForgetSchedule) -> None:
         key = (change.source, change.workflow)
@@ -116,7 +133,22 @@ class Observations:
             answered[change.schedule] = change.through
         else:
             answered.pop(change.schedule, None)
-        self._statuses[key] = replace(old, answered=answered)
+        keys = {name: one for name, one in old.last_keys.items() if name in answered}
+        self._statuses[key] = replace(old, answered=answered, last_keys=keys)
+
+    def _suspend(self, change: PutSuspension) -> None:
+        key = (change.source, change.workflow)
+        old = self._statuses.get(key)
+        if old is not None:
+            failures = old.failures if change.suspension else 0
+            self._statuses[key] = replace(old, suspension=change.suspension, failures=failures)
+
+    def _take(self, run: Run) -> None:
+        """A run that is over when it is made, as a skipped slot's is, ends at once."""
+        if run.phase.terminal:
+            self._tell_end(run)
+        else:
+            self._add(run)
 
     def _add(self, run: Run) -> None:
         key = (run.source, run.workflow)
@@ -132,20 +164,28 @@ class Observations:
         key = self._keys.pop(change.run, None)
         if key is None:
             return
-        self._active[key].pop(change.run)
+        run = self._active[key].pop(change.run)
         if not self._active[key]:
             del self._active[key]
-        self._settle(key, change)
+        self._settle(key, change, run)
+        self._tell_end(
+            replace(run, phase=change.phase, outputs=change.outputs, finished_at=change.at)
+        )
 
-    def _settle(self, key: Key, change: FinishRun) -> None:
+    def _settle(self, key: Key, change: FinishRun, run: Run) -> None:
         status = self._statuses.get(key)
         if status is None or change.phase is Phase.SKIPPED:
             return
         succeeded = change.phase is Phase.SUCCEEDED
+        keys = dict(status.last_keys)
+        if succeeded and run.schedule is not None and run.schedule in status.answered:
+            keys[run.schedule] = run.key
         self._statuses[key] = replace(
             status,
             last_run=change.run,
             last_phase=change.phase,
             last_success_at=change.at if succeeded else status.last_success_at,
-            last_failure_at=status.last_failure_at if succeeded else change.at,
+            last_failure_at=change.at if change.phase in FAILURES else status.last_failure_at,
+            last_keys=keys,
+            failures=failures_after(status.failures, change.phase),
         )

@@ -9,10 +9,11 @@ from typing import Any, Self
 from controller import config as configuration
 from controller import ids
 from controller.errors import UsageError
-from controller.manifest import build_workflow
+from controller.manifest import build_workflow, calls
 from controller.manifest.agents import known, pinned
 from controller.manifest.around import Around, input_findings
-from controller.manifest.finding import pointer
+from controller.manifest.calls import Interface, interface
+from controller.manifest.finding import Finding, pointer
 from controller.manifests import Manifests
 from controller.model.agent import Agent
 from controller.model.run import Phase, StepRun
@@ -82,9 +83,11 @@ class WorkflowBuilder:
     def add_task(
         self,
         name: str,
-        agent: str,
+        agent: str | None = None,
         inputs: Mapping[str, Json] | None = None,
         depends_on: Iterable[str] = (),
+        *,
+        uses: str | None = None,
     ) -> Task:
         """Add a task and return it; it is a `str` that holds its id.
 
@@ -93,13 +96,17 @@ class WorkflowBuilder:
             agent: an agent of the configuration, or of a manifest in the workflow directory.
             inputs: what the agent gets as JSON; may hold `task.output("name")`.
             depends_on: tasks or ids that end before this one starts.
+            uses: in place of an agent, a workflow whose manifest is in the workflow directory;
+                `inputs` are its params.
 
         Raises:
-            UsageError: an unknown agent, inputs that don't fit it, a name that is taken, a task
-                that isn't there.
+            UsageError: an unknown agent or workflow, inputs that don't fit it, a name that is
+                taken, a task that isn't there.
         """
+        if (agent is None) == (uses is None):
+            raise UsageError("a task has an agent, or uses a workflow", where=f"task {name}")
         given = dict(inputs or {})
-        refuse_unfit(name, self._engine.agent(agent), given)
+        work = self._call(name, uses, given) if uses else self._agent(name, agent or "", given)
         task = Task(name)
         if task in self._steps:
             raise UsageError(f"there is a task {name!r} already", where=f"workflow {self.name}")
@@ -109,11 +116,21 @@ class WorkflowBuilder:
                 raise UsageError(f"depends on {need!r}, which isn't there", where=f"task {name}")
         self._steps[task] = {
             "name": str(task),
-            "agent": normalised(agent),
-            "inputs": given,
+            **work,
             **({"needs": needs} if needs else {}),
         }
         return task
+
+    def _agent(self, task: str, agent: str, inputs: dict[str, Json]) -> dict[str, Any]:
+        refuse_unfit(task, input_findings(self._engine.agent(agent), inputs, ("inputs",)))
+        return {"agent": normalised(agent), "inputs": inputs}
+
+    def _call(self, task: str, workflow: str, params: dict[str, Json]) -> dict[str, Any]:
+        name = normalised(workflow)
+        uses = {"workflow": name, "params": params}
+        known = {name: self._engine.interface(name)}
+        refuse_unfit(task, calls.check([("steps", 0, {"uses": uses})], known))
+        return {"uses": uses}
 
     def add_input(self, name: str, path: str) -> None:
         """Name a file or folder below the workflow directory, for agents that mount it."""
@@ -143,8 +160,8 @@ class OrchestrationEngine:
         Args:
             config: a file, or a mapping as the file would hold; without it the file is looked up
                 as the commands do.
-            workflow_directory: the folder whose manifests of kind Agent `add_task` knows; without
-                it `workflows`, where there is one.
+            workflow_directory: the folder whose agents and workflows `add_task` knows; without it
+                `workflows`, where there is one.
 
         Raises:
             UsageError: a fault of the configuration, or no such folder.
@@ -160,6 +177,17 @@ class OrchestrationEngine:
             UsageError: nobody defines it, or its manifest has faults.
         """
         return found_agent(name, self._manifests, self.settings)
+
+    def interface(self, workflow: str) -> Interface:
+        """Return the params and outputs of a workflow of the folder.
+
+        Raises:
+            UsageError: there is none of that name, or its manifest has faults.
+        """
+        if self._manifests is None:
+            remedy = "OrchestrationEngine(workflow_directory=...)"
+            raise UsageError(f"no folder of manifests for {workflow!r}", remedy=remedy)
+        return interface(self._manifests.workflow(workflow).body or "")
 
     def create_workflow(self, name: str, description: str = "") -> WorkflowBuilder:
         """Return a new, empty workflow."""
@@ -265,21 +293,25 @@ def found_agent(name: str, manifests: Manifests | None, settings: Settings) -> A
     return known(name, {**settings.dagger.agents, **own_agents(manifests)})
 
 
-def refuse_unfit(task: str, agent: Agent, inputs: Mapping[str, Json]) -> None:
-    """Raise UsageError when literal inputs don't fit the agent's schema."""
-    found = list(input_findings(agent, dict(inputs), ("inputs",)))
-    if found:
-        problem = "\n".join(f"{pointer(one.path)}: {one.problem}" for one in found)
-        raise UsageError(problem, where=f"task {task}", remedy="see the agent's inputs")
+def refuse_unfit(task: str, findings: Iterable[Finding]) -> None:
+    """Raise UsageError when literal inputs don't fit an agent's schema or a workflow's params."""
+    problem = "\n".join(f"{pointer(one.path)}: {one.problem}" for one in findings)
+    if problem:
+        raise UsageError(problem, where=f"task {task}", remedy="see what it takes as inputs")
 
 
 def body_of(workflow: WorkflowBuilder, manifests: Manifests | None, settings: Settings) -> str:
     """Return what a run of the workflow is pinned to. Raises UsageError."""
-    own = own_agents(manifests)
-    around = Around(agents={**settings.dagger.agents, **own}, closed=True)
+    spec = workflow.spec()
+    used = [step["uses"]["workflow"] for step in spec["steps"] if "uses" in step]
+    around = Around(
+        agents={**settings.dagger.agents, **own_agents(manifests)},
+        closed=True,
+        called=manifests.interfaces(used) if manifests else {},
+    )
     metadata = {"name": workflow.name, "description": workflow.description}
-    _, body = build_workflow(metadata, workflow.spec(), around=around)
-    return pinned(body, settings.dagger, own)
+    _, body = build_workflow(metadata, spec, around=around)
+    return manifests.pinned(workflow.name, body) if manifests else pinned(body, settings.dagger)
 
 
 def normalised(name: str) -> str:

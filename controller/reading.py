@@ -9,7 +9,7 @@ from controller.manifest.around import PLAIN, Around
 from controller.manifest.parse import known_by
 from controller.model.agent import Agent
 from controller.model.source import Declaration, Fault, ParsedFile, Snapshot
-from controller.reconcile.surroundings import WORKFLOW, Surroundings, agents_of, held_back
+from controller.reconcile.surroundings import WORKFLOW, Surroundings, placed_in
 from controller.source.ports import Source
 from controller.store import Store
 
@@ -57,15 +57,9 @@ class Reading:
 
     async def _with_what_is_around(self, snapshot: Snapshot, plain: Files) -> Files:
         """Return those of the files that say something else where they stand."""
-        held: Files = {}
-        again: dict[str, Around] = {}
-        for path, file in plain.items():
-            if file is None or all(one.kind != WORKFLOW for one in file.documents):
-                continue
-            if (fault := self.around.broken(path)) is not None:
-                held[path] = held_back(file, fault)
-            elif (around := self.around.around(path, agents_of(file))).mark:
-                again[path] = around
+        placed = {path: placed_in(path, file, self.around) for path, file in plain.items() if file}
+        held: Files = {path: one for path, one in placed.items() if isinstance(one, ParsedFile)}
+        again = {path: one for path, one in placed.items() if isinstance(one, Around) and one.mark}
         return held | (await self._read(snapshot, again) if again else {})
 
     async def _read(self, snapshot: Snapshot, wanted: Mapping[str, Around]) -> Files:
@@ -142,12 +136,8 @@ def cache_rows(
     return [
         (file.blob, manifest.READER_VERSION, manifest.encode(file), bodies(file))
         for file in files
-        if file is not None and not is_faulty(file)
+        if file is not None and not file.all_faults
     ]
-
-
-def is_faulty(file: ParsedFile) -> bool:
-    return bool(file.faults) or any(document.faults for document in file.documents)
 
 
 def bodies(file: ParsedFile) -> tuple[str, ...]:
@@ -158,7 +148,7 @@ def bodies(file: ParsedFile) -> tuple[str, ...]:
 
 def without_bodies(file: ParsedFile) -> ParsedFile:
     """Drop what the parse cache keeps: ten thousand bodies are not held in memory."""
-    if is_faulty(file):
+    if file.all_faults:
         return file
     return replace(
         file,

@@ -9,20 +9,26 @@ import structlog
 
 from controller import manifest
 from controller.clock import Clock
+from controller.ends import Ends
 from controller.errors import RondelError, StalledError
 from controller.loading import Loading
-from controller.model.changes import Change, CreateRun, FinishRun
+from controller.model.changes import Change, CreateRun, FinishRun, PutWorkflow
 from controller.model.run import Phase, Run
 from controller.observations import Key, Observations
-from controller.reconcile.plan import Observed, Plan, plan
+from controller.reconcile.plan import Observed, Plan, as_skipped, is_unchanged, plan
 from controller.reconcile.queue import WorkQueue
 from controller.recorder import Recorder
 
 log = structlog.get_logger()
 
+UNCHANGED = "Unchanged"
 LOOK_AGAIN = timedelta(minutes=1)  # at a workflow whose pass met a defect
 STORE_AGAIN = timedelta(seconds=5)  # at workflows whose pass the store could not take
 KEYS_A_BATCH = 500  # so that one transaction stays short and the loop breathes
+
+
+def is_left_out(change: Change) -> bool:
+    return isinstance(change, CreateRun) and change.run.reason == UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Reconciler:
         clock: Clock,
         turn: asyncio.Lock,
         outlet: Outlet,
+        ends: Ends,
     ) -> None:
         self._loading = loading
         self._observations = observations
@@ -54,6 +61,7 @@ class Reconciler:
         self._clock = clock
         self._turn = turn
         self._outlet = outlet
+        self._ends = ends
         self._queue: WorkQueue[Key] = WorkQueue()
         self._wake = asyncio.Event()
 
@@ -94,16 +102,22 @@ class Reconciler:
 
     async def _reconcile(self, keys: list[Key]) -> None:
         now = self._clock.now()
-        plans = [(key, made) for key in keys if (made := self._plan(key, now)) is not None]
-        changes = [change for key, made in plans for change in await self._complete(key, made)]
+        for key in keys:
+            declaration = self._loading.declaration(key)
+            await self._ends.follow(key, declaration, self._observations.status(key))
+        given = {key: self._ends.of(key) for key in keys}
+        found = ((key, self._plan(key, now)) for key in keys)
+        plans = [(key, await self.complete(key, made, now)) for key, made in found if made]
+        changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
         for key, made in plans:
+            self._ends.settle(key, given[key], made.changes)
             if made.wake_at is not None:
                 self._queue.add_at(key, made.wake_at)
             for run_id, reason in made.cancels:
                 self._outlet.cancel(run_id, reason)
-        if any(isinstance(change, CreateRun | FinishRun) for change in changes):
+        if any(isinstance(change, CreateRun | FinishRun | PutWorkflow) for change in changes):
             self._outlet.dispatch()
 
     def _plan(self, key: Key, now: datetime) -> Plan | None:
@@ -111,18 +125,20 @@ class Reconciler:
         if not self._loading.known(key[0]):
             return None  # its source has not been read yet: nothing of it counts as gone
         try:
-            return plan(self._loading.declaration(key), self._observed(key), now)
+            return plan(self._loading.declaration(key), self.observed(key), now)
         except Exception:
             log.exception("plan_crashed", source=key[0], workflow=key[1])
             self._look_again([key], LOOK_AGAIN)
             return None
 
-    def _observed(self, key: Key) -> Observed:
+    def observed(self, key: Key) -> Observed:
+        """Return what is known of a workflow at this moment."""
         return Observed(
             key=key,
             status=self._observations.status(key),
             active=self._observations.active(key),
             inputs=self._loading.inputs(key),
+            ends=self._ends.of(key),
             revision=self._loading.revision(key[0]),
             fault=self._loading.fault(key),
             held=self._loading.held(key),
@@ -132,14 +148,25 @@ class Reconciler:
         for key in keys:
             self._queue.add_at(key, self._clock.now() + after)
 
-    async def _complete(self, key: Key, made: Plan) -> list[Change]:
-        """Pin the new runs: what the planner leaves out is the spec and the params' defaults."""
-        return [
-            replace(change, run=await self._pinned(key, change.run))
-            if isinstance(change, CreateRun) and not change.run.phase.terminal
-            else change
-            for change in made.changes
-        ]
+    async def complete(self, key: Key, made: Plan, now: datetime) -> Plan:
+        """Pin the new runs: what the planner leaves out is the spec and the params' defaults.
+
+        With the params it shows which slots have nothing new to do. What was planned around such
+        a run is planned anew, without it.
+        """
+        changes = [await self._completed(key, change, now) for change in made.changes]
+        if not any(map(is_left_out, changes)):
+            return replace(made, changes=tuple(changes))
+        return replace(made, changes=tuple(changes), cancels=(), wake_at=now)
+
+    async def _completed(self, key: Key, change: Change, now: datetime) -> Change:
+        if not isinstance(change, CreateRun) or change.run.phase.terminal:
+            return change
+        run = await self._pinned(key, change.run)
+        declaration = self._loading.declaration(key)
+        if declaration and is_unchanged(declaration, self._observations.status(key), run):
+            run = as_skipped(run, UNCHANGED, now)
+        return replace(change, run=run)
 
     async def _pinned(self, key: Key, run: Run) -> Run:
         try:

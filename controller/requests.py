@@ -4,22 +4,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
+import structlog
+
 from controller import ids, manifest
 from controller.clock import Clock
+from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, UsageError
 from controller.execute.engine import RunEngine
 from controller.loading import Loading
 from controller.model.cache import CacheEntry, Prune
-from controller.model.changes import CreateRun, FinishRun
+from controller.model.changes import CreateRun, FinishRun, PutSuspension
+from controller.model.condition import Suspension
 from controller.model.run import Phase, Run, StepRun
-from controller.model.workflow import ConcurrencyPolicy, Json
+from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
 from controller.observations import Key, Observations
 from controller.pruning import prune
+from controller.reconcile.backfill import Wish, backfill_of, identity_prefix, runs_of
 from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
 from controller.reconcile.runs import manual_run
 from controller.recorder import Recorder
-from controller.serve.ports import Readiness
+from controller.serve.ports import Draining, Readiness
 from controller.store import Store
+
+log = structlog.get_logger()
 
 
 class Requests:
@@ -37,7 +44,7 @@ class Requests:
         turn: asyncio.Lock,
         policy: Callable[[Key], ConcurrencyPolicy],
         enqueue: Callable[[Iterable[Key]], None],
-        dispatch: Callable[[], None],
+        dispatcher: Dispatcher,
         readiness: Callable[[], Awaitable[Readiness]],
     ) -> None:
         self._store = store
@@ -49,7 +56,7 @@ class Requests:
         self._turn = turn  # a pass and a request never decide on the same run at once
         self._policy = policy
         self._enqueue = enqueue
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self.readiness = readiness
 
     async def run(
@@ -88,7 +95,7 @@ class Requests:
             self._refuse_busy(target, queue=queue)
             run = self._pinned(run, target)
             await self._recorder.record(CreateRun(run=run))
-        self._dispatch()
+        self._dispatcher.look()
         return run
 
     def _refuse_busy(self, target: Key, *, queue: bool) -> None:
@@ -100,8 +107,63 @@ class Requests:
                 remedy="wait for its end, or queue this one (--queue)",
             )
 
-    def _pinned(self, run: Run, target: Key) -> Run:
-        parsed = manifest.workflow(run.spec)
+    async def backfill(
+        self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
+    ) -> tuple[list[Run], int]:
+        """Create a run for each slot of a wish, all at once; return them, and how many are new.
+
+        Raises:
+            UsageError: no such workflow or schedule, or no time.
+            RefusedError: there are more slots than the limit.
+        """
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        runs = runs_of(declaration, wish, self._clock.now())
+        if dry_run or not runs:
+            return list(runs), 0
+        async with self._turn:
+            prefix = identity_prefix(backfill_of(runs[0]) or "")
+            known = await self._store.read(lambda r: r.any_run(source, workflow, prefix))
+            if known:  # also when some of them are not kept any more
+                return list(runs), 0
+            spec = await self._loading.body(target)
+            parsed = manifest.workflow(spec)
+            made = [self._pinned(replace(run, spec=spec), target, parsed) for run in runs]
+            applied = await self._recorder.record(*(CreateRun(run=run) for run in made))
+        self._dispatcher.look()
+        return made, sum(applied)
+
+    async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
+        """Cancel what waits and what runs of a backfill; return how many runs.
+
+        Raises:
+            RefusedError: nothing of it waits or runs.
+        """
+        async with self._turn:
+            found = [r for r in self._observations.unfinished() if backfill_of(r) == backfill]
+            waiting = [run for run in found if run.instance is None]
+            at = self._clock.now()
+            await self._recorder.record(
+                *(
+                    FinishRun(run=run.id, phase=Phase.CANCELLED, reason="Cancelled", at=at)
+                    for run in waiting
+                )
+            )
+            for run in found:
+                self._engine.cancel(run.id, message="cancelled by a person", now=now)
+        if not found:
+            raise RefusedError(
+                "nothing of it waits or runs",
+                where=f"backfill {backfill}",
+                remedy="see `rondel get runs`",
+            )
+        self._enqueue({(run.source, run.workflow) for run in found})
+        return len(found)
+
+    def _pinned(self, run: Run, target: Key, parsed: Workflow | None = None) -> Run:
+        parsed = parsed or manifest.workflow(run.spec)
         status = self._observations.status(target)
         return replace(
             run,
@@ -129,7 +191,7 @@ class Requests:
             (applied,) = await self._recorder.record(change)
             if not applied:
                 raise RefusedError("something else is done to it", where=f"run {run_id}")
-        self._dispatch()
+        self._dispatcher.look()
         return change.run
 
     async def rerun(
@@ -162,7 +224,7 @@ class Requests:
                 await self._refuse_lost(old)
             self._refuse_busy((run.source, run.workflow), queue=queue)
             await self._recorder.record(CreateRun(run=run, steps=kept))
-        self._dispatch()
+        self._dispatcher.look()
         return run
 
     async def _as_it_is(self, run: Run) -> Run:
@@ -210,9 +272,62 @@ class Requests:
         """Forget kept results of steps; return them."""
         return await prune(self._store, self._recorder, wish, self._clock.now())
 
+    async def suspend(
+        self, source: str, workflow: str | None, suspension: Suspension | None
+    ) -> None:
+        """Suspend a workflow, or a source when none is named; None resumes it.
+
+        Raises:
+            UsageError: there is no such workflow or source.
+            RefusedError: it is the manifest, or the configuration, that suspends it.
+        """
+        if workflow is None:
+            try:
+                await self._loading.suspend(source, suspension)
+            except KeyError as error:
+                raise UsageError(f"there is no source {source!r}") from error
+            return
+        target = (source, workflow)
+        declaration = self._loading.declaration(target)
+        if declaration is None:
+            raise UsageError(f"there is no workflow {source}/{workflow}")
+        if suspension is None and declaration.suspended:
+            raise RefusedError(
+                "its manifest says `suspend: true`",
+                where="/".join(target),
+                remedy=f"change it in {declaration.file}",
+            )
+        async with self._turn:
+            await self._recorder.record(
+                PutSuspension(source=source, workflow=workflow, suspension=suspension)
+            )
+        self._enqueue([target])
+
     def reconcile(self, source: str) -> None:
         """Have a source looked at now. Raises UsageError when there is none of that name."""
         try:
             self._loading.look(source)
         except KeyError as error:
             raise UsageError(f"there is no source {source!r}") from error
+
+    async def drain(self, *, undo: bool = False) -> Draining:
+        """Claim no run any more, or with `undo` again; those that run end as they would."""
+        async with self._turn:
+            before = self._dispatcher.draining
+            if undo:
+                self._dispatcher.claim_again()
+            else:
+                self._dispatcher.drain()
+        now = self.draining()
+        if now.draining != before:
+            told = "draining" if now.draining else "claiming_again"
+            log.info(told, running=now.running, waiting=now.waiting)
+        return now
+
+    def draining(self) -> Draining:
+        """Return whether runs are claimed, and how many run and wait."""
+        unfinished = self._observations.unfinished()
+        running = sum(run.instance is not None for run in unfinished)
+        return Draining(
+            draining=self._dispatcher.draining, running=running, waiting=len(unfinished) - running
+        )

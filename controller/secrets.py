@@ -17,6 +17,10 @@ class ConfiguredSecrets:
     def __init__(self, refs: Mapping[str, SecretRef]) -> None:
         self._refs = refs
 
+    def use(self, refs: Mapping[str, SecretRef]) -> None:
+        """Resolve by these from now on."""
+        self._refs = refs
+
     async def resolve(self, source: str, names: tuple[str, ...]) -> Mapping[str, tuple[str, str]]:
         """Return name -> ("<source>/<name>@<version>", value) for what `source` may use.
 

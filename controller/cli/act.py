@@ -29,9 +29,11 @@ from controller.errors import UsageError
 from controller.model.condition import WorkflowStatus, find
 from controller.model.run import Phase
 from controller.model.workflow import Json
+from controller.reconcile.backfill import MARK as BACKFILL
 from controller.store.reader import Reader
 
 LOOK_SECONDS = 0.05
+ASK_SECONDS = 0.5  # between questions over a network
 RECONCILE_TIMEOUT = timedelta(minutes=5)
 FAILURE_PATIENCE = timedelta(seconds=3)  # a source that had failed before gets this to recover
 
@@ -52,27 +54,73 @@ def run(  # noqa: PLR0917 - options of one command
     Example: rondel run report -p title=Weekly --wait
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        found = find_workflow(store, workflow)
-        given = params_of(store, found, params)
+    if client.remote:
+        (source, name), given = named(workflow, params), {}
+    else:
+        with reader(state_dir, config) as store:
+            found = find_workflow(store, workflow)
+            source, name, given = found.source, found.name, params_of(store, found, params)
     body = {"params": given, "fresh": fresh, "queue": queue}
-    made = client.post(f"/sources/{found.source}/workflows/{found.name}/runs", body)
+    made = client.post(f"/sources/{source}/workflows/{name}/runs", body)
     if output is Format.JSON:
         print(json.dumps({"id": made["id"]}))
     else:
         print(made["id"])
     if wait:
-        raise typer.Exit(await_end(config, state_dir, made["id"]))
+        raise typer.Exit(await_end(client, config, state_dir, made["id"]))
 
 
-def await_end(config: Path | None, state_dir: Path | None, run_id: str) -> Exit:
+def named(workflow: str, params: list[str] | None) -> tuple[str, str]:
+    """Return source and name; from afar nobody can look up the one or a param's type."""
+    source, slash, name = workflow.partition("/")
+    if not slash:
+        raise UsageError(f"{workflow!r} names no source", remedy="write source/name with --server")
+    if params:
+        raise UsageError(
+            "-p needs the types in the controller's store",
+            where="--server",
+            remedy="use it where the controller runs, or POST the params to its API",
+        )
+    return source, name
+
+
+def place_of(
+    client: Client, config: Path | None, state_dir: Path | None, workflow: str
+) -> tuple[str, str]:
+    """Return a workflow's source and name; from afar they have to be given whole."""
+    if client.remote:
+        return named(workflow, None)
+    with reader(state_dir, config) as store:
+        found = find_workflow(store, workflow)
+    return found.source, found.name
+
+
+def run_id_of(client: Client, config: Path | None, state_dir: Path | None, text: str) -> str:
+    """Return the run's id; from afar it has to be given whole."""
+    if client.remote:
+        return text
+    with reader(state_dir, config) as store:
+        return find_run(store, text).id
+
+
+def await_end(client: Client, config: Path | None, state_dir: Path | None, run_id: str) -> Exit:
     """Return how the run ended."""
+    if client.remote:
+        return await_answer(client, run_id)
     with reader(state_dir, config) as store:
         while not (found := find_run(store, run_id)).phase.terminal:
             time.sleep(LOOK_SECONDS)
     reason = f" ({found.reason}: {found.message})" if found.reason else ""
     print(f"run {found.id}: {found.phase}{reason}", file=sys.stderr)
     return Exit.OK if found.phase is Phase.SUCCEEDED else Exit.FAILED
+
+
+def await_answer(client: Client, run_id: str) -> Exit:
+    """Return how the run ended, as the API tells."""
+    while (found := client.get(f"/runs/{run_id}"))["finishedAt"] is None:
+        time.sleep(ASK_SECONDS)
+    print(f"run {run_id}: {found['phase']} {found['reason']}".rstrip(), file=sys.stderr)
+    return Exit.OK if found["phase"] == Phase.SUCCEEDED else Exit.FAILED
 
 
 def params_of(store: Reader, found: WorkflowStatus, given: list[str] | None) -> dict[str, Json]:
@@ -86,21 +134,24 @@ def params_of(store: Reader, found: WorkflowStatus, given: list[str] | None) -> 
 
 
 def cancel(
-    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN-OR-BACKFILL")],
     now: Annotated[bool, typer.Option("--now", help="Without hooks and finally steps.")] = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     server: ServerOption = None,
 ) -> None:
-    """Cancel a run; its `onCancel` and `finally` run unless --now.
+    """Cancel a run, or what is left of a backfill; `onCancel` and `finally` run unless --now.
 
     Example: rondel cancel report-1a2b3c4d5e
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        found = find_run(store, run_id)
-    client.post(f"/runs/{found.id}/cancel", {"now": now})
-    print(f"run {found.id} is being cancelled")
+    if BACKFILL in run_id:
+        told = client.post(f"/backfills/{run_id}/cancel", {"now": now})
+        print(f"backfill {run_id}: {told['cancelled']} runs are being cancelled")
+        return
+    found = run_id_of(client, config, state_dir, run_id)
+    client.post(f"/runs/{found}/cancel", {"now": now})
+    print(f"run {found} is being cancelled")
 
 
 def reconcile(
@@ -120,6 +171,8 @@ def reconcile(
     if not wait:
         print(f"source {source} is looked at")
         return
+    if client.remote:
+        raise UsageError("--wait looks into the controller's store", where="--server")
     with reader(state_dir, config) as store:
         raise typer.Exit(await_look(store, source, asked))
 

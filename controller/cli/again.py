@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from controller import manifest
-from controller.cli.act import await_end
+from controller.cli.act import await_end, run_id_of
 from controller.cli.author_text import to_yaml
 from controller.cli.client import Client
 from controller.cli.common import (
@@ -47,10 +47,9 @@ def retry(  # noqa: PLR0917 - options of one command
     Example: rondel retry report-1a2b3c4d5e --wait
     """
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        found = find_run(store, run_id)
-    made = client.post(f"/runs/{found.id}/retry", {"queue": queue})
-    finish(made, output, config, state_dir, wait=wait)
+    found = run_id_of(client, config, state_dir, run_id)
+    made = client.post(f"/runs/{found}/retry", {"queue": queue})
+    finish(client, made, output, config, state_dir, wait=wait)
 
 
 def rerun(  # noqa: PLR0917 - options of one command
@@ -75,16 +74,18 @@ def rerun(  # noqa: PLR0917 - options of one command
     if step and latest:
         raise UsageError("--from takes over results of the run as it was, --latest has none of it")
     client = Client(server, state_dir, config)
-    with reader(state_dir, config) as store:
-        found = find_run(store, run_id)
-        if latest:
-            for line in differences(store, found):
+    found = run_id_of(client, config, state_dir, run_id)
+    if latest and not client.remote:
+        with reader(state_dir, config) as store:
+            for line in differences(store, find_run(store, found)):
                 print(line, file=sys.stderr)
     body = {"step": step, "latest": latest, "queue": queue}
-    finish(client.post(f"/runs/{found.id}/rerun", body), output, config, state_dir, wait=wait)
+    made = client.post(f"/runs/{found}/rerun", body)
+    finish(client, made, output, config, state_dir, wait=wait)
 
 
 def finish(
+    client: Client,
     made: dict[str, Any],
     output: Format,
     config: Path | None,
@@ -94,7 +95,7 @@ def finish(
 ) -> None:
     print(json.dumps({"id": made["id"]}) if output is Format.JSON else made["id"])
     if wait:
-        raise typer.Exit(await_end(config, state_dir, made["id"]))
+        raise typer.Exit(await_end(client, config, state_dir, made["id"]))
 
 
 def differences(store: Reader, run: Run) -> Iterator[str]:

@@ -13,10 +13,9 @@ from controller import manifest
 from controller.cli.common import ConfigOption, now
 from controller.errors import UsageError
 from controller.manifest import schema as schemas
-from controller.manifest.later import not_acted_on
 from controller.manifest.origins import origins
 from controller.manifest.rendered import as_written, rendered
-from controller.manifests import all_faults, below, manifests_of, workflow_of
+from controller.manifests import below, manifests_of, workflow_of
 from controller.model.source import Fault, ParsedFile
 from controller.model.view import fault_view
 from controller.model.workflow import Schedule
@@ -55,17 +54,21 @@ def validate(
     """
     parsed: dict[str, ParsedFile] = {}
     between: dict[Fault, None] = {}  # each once, also where paths overlap
+    awaited: dict[Fault, None] = {}
     for path in paths:
         manifests = manifests_of(path, root, config)
         found = {str(file): manifests.parsed(file) for file in _files([path])}
         parsed |= found
-        between |= dict.fromkeys(manifests.wrong_calls(found))
-    faults = [fault for one in parsed.values() for fault in all_faults(one)]
+        between |= dict.fromkeys(manifests.between(found))
+        awaited |= dict.fromkeys(manifests.awaited(found))
+    faults = [fault for one in parsed.values() for fault in one.all_faults]
     faults += [*manifest.duplicates(parsed), *between]
     if output is ListFormat.JSON:
         print(json.dumps([fault_view(one) for one in faults], indent=2, ensure_ascii=False))
     else:
         _tell(parsed, faults, verbose=verbose)
+        for one in awaited:
+            print(f"warning: {one}", file=sys.stderr)
     if faults:
         raise typer.Exit(2)
 
@@ -90,8 +93,6 @@ def _tell(parsed: dict[str, ParsedFile], faults: list[Fault], *, verbose: bool) 
                 print(f"{path}: {_count(one.ignored, 'document')} of other YAML ignored")
     if note := _unchecked(parsed):
         print(note)
-    for line in _in_vain(parsed):
-        print(line)
     for warning in _warnings(parsed):
         print(warning, file=sys.stderr)
     print(_summary(parsed, faults))
@@ -110,18 +111,11 @@ def _unchecked(parsed: dict[str, ParsedFile]) -> str:
     found = [one for one in declarations if one is not None]
     secrets = {name for one in found for name in one.secrets}
     alerts = {name for one in found for name in one.alerts}
-    counts = [_count(len(names), noun) for names, noun in ((secrets, "secret"), (alerts, "alert"))]
+    receivers = {hook.receiver for one in found for hook in one.webhooks}
+    nouns = ((secrets, "secret"), (alerts, "alert"), (receivers, "receiver"))
+    counts = [_count(len(names), noun) for names, noun in nouns]
     told = " and ".join(count for count in counts if not count.startswith("0 "))
     return f"note: {told} for the configuration to define, not checked here" if told else ""
-
-
-def _in_vain(parsed: dict[str, ParsedFile]) -> Iterator[str]:
-    """Tell of fields that are read and not acted on: nobody shall wait for what never comes."""
-    for path, one in parsed.items():
-        for document in one.documents:
-            if document.declaration and (fields := not_acted_on(document.declaration)):
-                listed = ", ".join(fields)
-                yield f"note: {path}: this version reads and does not act on {listed}"
 
 
 def _warnings(parsed: dict[str, ParsedFile]) -> Iterator[str]:

@@ -32,7 +32,7 @@ StateOption = Annotated[
     Path | None, typer.Option("--state-dir", help="The controller's state directory.")
 ]
 ServerOption = Annotated[
-    str | None, typer.Option("--server", help="The controller's socket, when it is elsewhere.")
+    str | None, typer.Option("--server", help="Its socket, or https://HOST:PORT with RONDEL_TOKEN.")
 ]
 OutputOption = Annotated[
     Format, typer.Option("--output", "-o", help="table, wide, json, yaml or name.")

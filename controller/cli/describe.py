@@ -1,6 +1,7 @@
 """`rondel describe`: the story of one thing, for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from controller.cli.common import (
 )
 from controller.errors import UsageError
 from controller.model import view
+from controller.model.cause import words
 from controller.model.condition import Condition, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Phase, Run, StepRun
 from controller.store.reader import Reader
@@ -48,7 +50,7 @@ def describe(
             case "workflow":
                 describe_workflow(store, name, output)
             case "run":
-                describe_run(store, name, output)
+                describe_run(store, name, output, config)
             case _:
                 raise UsageError(f"there is no kind {kind!r}", remedy="use source, workflow, run")
 
@@ -83,6 +85,7 @@ def source_facts(found: SourceStatus) -> list[tuple[str, str]]:
         ("Applied", found.last_applied_revision or "-"),
         ("Applied at", f"{ago(found.last_success_at, now())} ago"),
         ("Workflows", str(found.workflows)),
+        ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
         ("Health", str(found.health)),
     ]
@@ -113,7 +116,7 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
         ("Generation", f"{found.generation} (observed {found.observed_generation})"),
         ("Changes", str(found.change)),
         *((("Retired", "yes"),) if found.retired else ()),
-        ("Suspended", "yes" if found.suspended else "no"),
+        ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
         ("Health", health),
         ("Last success", ago(found.last_success_at, moment)),
@@ -121,27 +124,37 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
     ]
 
 
+def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
+    if found.suspension is not None:
+        return str(found.suspension)
+    return "by what is declared" if found.suspended else "no"
+
+
 def tell_schedules(store: Reader, found: WorkflowStatus) -> None:
     from controller.cli.schedule import upcoming  # noqa: PLC0415 - only for scheduled ones
 
     if not found.answered or found.retired:
         return
-    title("Next")
     moment = now()
-    for one in upcoming(store, f"{found.source}/{found.name}", after=moment):
+    coming = upcoming(store, f"{found.source}/{found.name}", after=moment)
+    if coming:
+        title("Next")
+    for one in coming:
         local = one.starts.astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z")
         wait = brief(one.starts - moment)
         print(f"  {local}  in {wait}  {one.schedule.cron}  ({one.schedule.time_zone})")
 
 
-def describe_run(store: Reader, name: str, output: Format) -> None:
+def describe_run(store: Reader, name: str, output: Format, config: Path | None) -> None:
     run = find_run(store, name)
     steps = store.steps(run.id)
     if machine(view.run_view(run, steps), output):
         return
     facts(run_facts(run))
     if run.phase is Phase.PENDING:
-        print(f"  Waiting       {why_waiting(store, run)}")
+        from controller.cli.waiting import why_waiting  # noqa: PLC0415 - only for those that wait
+
+        print(f"  Waiting       {why_waiting(store, run, config)}")
     tell_steps(steps)
     tell_called(store.called(run.id))
     labels = {(one.name, one.index): one.label for one in steps}
@@ -153,14 +166,13 @@ def describe_run(store: Reader, name: str, output: Format) -> None:
 def run_facts(run: Run) -> list[tuple[str, str]]:
     moment = now()
     params = ", ".join(f"{key}={value}" for key, value in run.params.items())
-    words = f"{run.reason}: {run.message}" if run.message else run.reason
+    told = f"{run.reason}: {run.message}" if run.message else run.reason
     return [
         ("Run", run.id),
         ("Workflow", f"{run.source}/{run.workflow}"),
-        ("Phase", str(run.phase) + (f" ({words})" if words else "")),
-        ("Trigger", str(run.trigger) + (f" {run.schedule}" if run.schedule else "")),
+        ("Phase", str(run.phase) + (f" ({told})" if told else "")),
+        ("Trigger", words(run)),
         *((("Slot", view.time(run.scheduled_time) or "-"),) if run.scheduled_time else ()),
-        *((("Rerun of", run.rerun_of),) if run.rerun_of else ()),
         *((("Step of", run.parent),) if run.parent else ()),
         ("Revision", run.revision or "-"),
         ("Params", params or "-"),
@@ -172,19 +184,6 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         *((name, text) for name, text in run.versions.items()),
         *((f"Output {name}", str(value)) for name, value in run.outputs.items()),
     ]
-
-
-def why_waiting(store: Reader, run: Run) -> str:
-    moment = now()
-    if run.not_before is not None and run.not_before > moment:
-        return f"until {view.time(run.not_before)} {run.reason}".strip()
-    others = [one for one in store.planned() if one.id != run.id and one.instance]
-    same = [one for one in others if (one.source, one.workflow) == (run.source, run.workflow)]
-    if same:
-        return f"for {same[0].id}, a run of the same workflow"
-    if others:
-        return f"for a place: {len(others)} runs are active (maxParallel.runs)"
-    return "to be claimed: is the controller running?"
 
 
 def tell_steps(steps: Sequence[StepRun]) -> None:

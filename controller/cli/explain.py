@@ -19,6 +19,7 @@ from controller.cli.common import (
     print_json,
     print_yaml,
 )
+from controller.cli.slot import explain_slot
 from controller.errors import TransientError
 from controller.model.run import Phase, Run, StepRun
 from controller.model.workflow import Input, Json, Workflow
@@ -34,16 +35,28 @@ View = dict[str, Any]
 
 
 def explain(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's id or its beginning; a workflow with --at."),
+    ],
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Why did it (not) start then?")
+    ] = None,
     output: OutputOption = Format.TABLE,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
     """Say of each step whether it ran, and why no kept result served it.
 
+    With --at: why a workflow's slot started, or did not.
+
     Example: rondel explain report-1a2b3c4d5e
     """
     folder = configuration.find_state_dir(state_dir, config)
+    if at is not None:
+        with Reader.open(folder) as store:
+            explain_slot(store, run, at, output)
+        return
     with Reader.open(folder) as store:
         found = find_run(store, run)
         explainer = Explainer(store, folder, found)

@@ -36,12 +36,22 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "run": ("act", "run", "Start a run of a workflow."),
     "retry": ("again", "retry", "Go on with a run that ended badly."),
     "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
-    "cancel": ("act", "cancel", "Cancel a run."),
+    "backfill": ("backfill", "backfill", "Run once for each slot of a span of time."),
+    "cancel": ("act", "cancel", "Cancel a run, or a whole backfill."),
+    "suspend": ("suspend", "suspend", "Keep a workflow or a source from starting anything."),
+    "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
+    "db": ("db", "db", "Back the store up, put it back, look through it, bring it up to date."),
+    "drain": ("drain", "drain", "Start no run any more; let those that run end."),
+    "token": ("token", "token", "Make, list and remove tokens for the API's TCP listener."),
 }
 
 
-GROUPS = {"cache": ("ls", "show", "rm", "prune")}
+GROUPS = {
+    "cache": ("ls", "show", "rm", "prune"),
+    "token": ("create", "ls", "rm"),
+    "db": ("backup", "restore", "verify", "upgrade"),
+}
 """Commands that are several; each is a function of the command's module."""
 
 

@@ -1,7 +1,7 @@
 """`rondel plan`: which work would follow, and why. Needs only Git and the store."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,12 +78,14 @@ class Place:
         self.git_dir = local_git_dir(source) if isinstance(source, GitSource) else None
         self.manifests = source.path if isinstance(source, GitSource) else manifests
         self.agents: Mapping[str, Agent] = {}  # of the configuration
+        self.groups: Collection[str] | None = None  # of the configuration; None: there is none
 
     async def compare(
         self, base: str | None, head: str | None, settings: Settings
     ) -> dict[str, Any]:
         """Return the previews and the invalid manifests of this source."""
         self.agents = settings.dagger.agents
+        self.groups = settings.groups.keys() if settings.file else None
         after = await self.at(head) if head or self.is_bare else await self.as_it_is()
         before = await self.at(base) if base else loaded(settings, self.source.name)
         faults = list(dict.fromkeys(after.invalid.values()))
@@ -144,7 +146,7 @@ class Place:
         plain: dict[str, ParsedFile | None] = {path: parse(path, PLAIN) for path in contents}
         around = Surroundings(operator=self.agents, closed=bool(self.agents)).advanced(plain)
         parsed = composed(plain, around, parse)
-        empty = desired.Loaded.empty(self.source.name, allow_empty=True)
+        empty = desired.Loaded.empty(self.source.name, allow_empty=True, groups=self.groups)
         side = desired.advance(empty, self.snapshot(entries), parsed)
         nameless = {f"\0{i}": fault for i, fault in enumerate(side.faults)}
         return Side(

@@ -1,6 +1,7 @@
 """`rondel schedule`: the slots to come, of files or of what is loaded."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,11 +25,12 @@ from controller.cli.common import (
     reader,
 )
 from controller.errors import UsageError
-from controller.manifests import all_faults, below, manifests_of
+from controller.manifests import below, manifests_of
 from controller.model import view
 from controller.model.quantity import parse_duration
 from controller.model.source import Declaration
 from controller.model.workflow import Schedule
+from controller.reconcile.clock_notes import note
 from controller.reconcile.schedule import jitter, slots
 from controller.store.reader import Reader
 
@@ -73,13 +75,20 @@ def schedule(  # noqa: PLR0917 - options of one command
         coming = takewhile(lambda one: one.slot <= until, coming)
     found = list(islice(coming, min(count or MOST, MOST)))
     tell(found, output)
+    if still := suspended(names or [], config, state_dir):
+        print(f"suspended, no slot starts: {', '.join(still)}", file=sys.stderr)
 
 
 def tell(found: list[Coming], output: Format) -> None:
     views = [
-        view.slot_view(
-            one.workflow, one.schedule.cron, one.schedule.time_zone, (one.slot, one.starts)
-        )
+        {
+            **view.slot_view(
+                one.workflow, one.schedule.cron, one.schedule.time_zone, (one.slot, one.starts)
+            ),
+            "source": one.source,
+            "schedule": one.schedule.identity,
+            "note": note(one.schedule, one.slot) or None,
+        }
         for one in found
     ]
     if output is Format.JSON:
@@ -100,6 +109,19 @@ def tell(found: list[Coming], output: Format) -> None:
             for one, shown in zip(found, views, strict=True)
         ]
         print_table(("time", "starts (local)", "workflow", "cron", "time zone"), rows)
+        for shown in views:
+            if shown["note"]:
+                print(f"{shown['time']} {shown['workflow']}: {shown['note']}")
+
+
+def suspended(names: list[str], config: Path | None, state: Path | None) -> list[str]:
+    """Return those of the loaded workflows that are meant and suspended."""
+    loaded = [name for name in names if not Path(name).exists()]
+    if names and not loaded:
+        return []
+    with reader(state, config) as store:
+        meant = [find_workflow(store, name) for name in loaded] or store.workflows()
+    return [f"{one.source}/{one.name}" for one in meant if one.suspended and not one.retired]
 
 
 def read_time(text: str) -> datetime:
@@ -134,12 +156,13 @@ def of_path(path: Path, root: Path | None, config: Path | None) -> Iterator[Decl
     manifests = manifests_of(path, root, config)
     for file in below(path) if path.is_dir() else [path]:
         parsed = manifests.parsed(file)
-        if faults := all_faults(parsed):
+        if faults := parsed.all_faults:
             raise UsageError("\n".join(map(str, faults)))
         yield from (one.declaration for one in parsed.documents if one.declaration)
 
 
-def of_store(store: Reader, names: list[str]) -> Iterator[Declaration]:
+def of_store(store: Reader, names: list[str], *, suspended: bool = False) -> Iterator[Declaration]:
+    """Yield what is loaded; `suspended` adds those of which no slot starts."""
     found = [find_workflow(store, name) for name in names] if names else store.workflows()
     index = store.parsed({one.blob for one in found if one.blob}, manifest.READER_VERSION)
     for one in found:
@@ -150,7 +173,9 @@ def of_store(store: Reader, names: list[str]) -> Iterator[Declaration]:
             yield from (
                 document.declaration
                 for document in parsed.documents
-                if document.declaration and document.name == one.name and not one.suspended
+                if document.declaration
+                and document.name == one.name
+                and (suspended or not one.suspended)
             )
 
 

@@ -1,9 +1,10 @@
 """`rondel serve`: the controller in the foreground."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from controller import collector
 from controller import config as configuration
 from controller.cli.common import ConfigOption, StateOption
 from controller.errors import UsageError
+from controller.model.settings import DirectorySource, GitSource, Settings
 
 EXECUTORS = ("dagger", "local")
 
@@ -23,7 +25,7 @@ def serve(  # noqa: PLR0917 - options of one command
     executor: Annotated[str | None, typer.Option("--executor", help="dagger or local.")] = None,
     state_dir: StateOption = None,
     listen: Annotated[
-        str | None, typer.Option("--listen", help="Not in this version: use the Unix socket.")
+        str | None, typer.Option("--listen", help="HOST:PORT of the API beside its socket.")
     ] = None,
     log_level: Annotated[
         str, typer.Option("--log-level", help="debug, info, warning, error.")
@@ -36,23 +38,40 @@ def serve(  # noqa: PLR0917 - options of one command
     with collector.off():
         from controller import daemon, log  # noqa: PLC0415 - heavy: not for the other commands
 
-    if listen is not None:
-        raise UsageError(
-            "a TCP listener needs tokens, which this version doesn't have",
-            where="--listen",
-            remedy="leave it out; the API is on the Unix socket",
-        )
-    settings = configuration.load(configuration.locate(config, here=True), state=state_dir)
-    settings = configuration.with_sources(settings, source or [])
-    if executor is not None:
-        if executor not in EXECUTORS:
-            raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
-        settings = replace(settings, executor=executor)
-    if not settings.sources:
-        raise UsageError("there is nothing to watch", remedy="name a folder: --source ./workflows")
+    if executor is not None and executor not in EXECUTORS:
+        raise UsageError(f"there is no executor {executor!r}", remedy="use dagger or local")
+    flags = {"executor": executor, "listen": listen}
+    file = configuration.locate(config, here=True)
+    configured = configuration.load(file, state=state_dir)
+    named = configuration.with_sources(configured, source or []).sources[len(configured.sources) :]
+
+    def read() -> Settings:
+        return under_flags(configuration.load(file, state=state_dir), flags, named)
+
+    settings = under_flags(configured, flags, named)
     log.configure(stream=sys.stdout, level=log_level)
     tell_where(Path(settings.state_dir))
-    raise typer.Exit(daemon.run(settings))
+    raise typer.Exit(daemon.run(settings, read))
+
+
+def under_flags(
+    settings: Settings, flags: Mapping[str, Any], named: tuple[GitSource | DirectorySource, ...]
+) -> Settings:
+    """Return the settings with the command line's flags, and the sources that it named.
+
+    Raises:
+        UsageError: no sources at all, or two of one name.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    for one in named:
+        if one.name in {other.name for other in settings.sources}:
+            raise UsageError(
+                f"a source of --source is named {one.name!r} already", remedy="rename this one"
+            )
+    sources = (*settings.sources, *named)
+    if not sources:
+        raise UsageError("there is nothing to watch", remedy="name a folder: --source ./workflows")
+    return replace(settings, sources=sources, **given)
 
 
 def tell_where(state_dir: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from controller import ids
 from controller.clock import Clock
@@ -46,6 +46,10 @@ class Ended:
     artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest
 
 
+class StepTimeoutError(Exception):
+    """A step's work took longer than its timeout."""
+
+
 class Interruption:
     """Why the running steps of a section are being ended, once they are."""
 
@@ -58,6 +62,7 @@ class Interruption:
             self.phase, self.reason = phase, reason
 
 
+Result = TypeVar("Result")
 Call: TypeAlias = Callable[
     [WorkflowCall, Attempt], Awaitable[tuple[str, rules.Verdict, Mapping[str, Json]]]
 ]
@@ -79,8 +84,8 @@ class Shop:
     segment: Callable[[Attempt, str], LogSegment]  # and its step as people read it
     seal: Callable[[LogSegment, Attempt], Sealing | None]
     scrub: Callable[[str], str]  # an error may quote what a step said
+    call: Call  # runs another workflow as a step
     cached: Cached | None = None  # None: no step of this run takes part
-    call: Call | None = None  # runs another workflow as a step
 
 
 class StepAttempts:
@@ -178,6 +183,9 @@ class StepAttempts:
             if self.interruption.phase is None:
                 raise
             return self._interrupted()
+        except StepTimeoutError as error:
+            segment.note(str(error))
+            return Ended(Phase.FAILED, "Timeout", str(error))
         except StalledError as error:
             segment.note(str(error))
             return Ended(Phase.ERROR, error.reason, str(error))
@@ -201,15 +209,7 @@ class StepAttempts:
             request.staging.mkdir(parents=True)
         with self.interruptible():
             session = await self._shop.session()
-        try:
-            with self.interruptible():
-                async with asyncio.timeout(seconds(step.timeout)) as limit:
-                    outcome = await session.attempt(request, segment)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            segment.note(f"timed out after {step.timeout}")
-            return Ended(Phase.FAILED, "Timeout", f"timed out after {step.timeout}")
+        outcome = await self._in_time(step, lambda: session.attempt(request, segment))
         if outcome.verdict is not Verdict.COMPLETED:
             segment.note(f"{outcome.reason}: {outcome.error}")
             return await self._not_completed(session, outcome)
@@ -219,21 +219,24 @@ class StepAttempts:
         self, step: Step, wanted: WorkflowCall, attempt: Attempt, segment: LogSegment
     ) -> Ended:
         """Run another workflow; what it has come to is what the step has come to."""
-        assert self._shop.call is not None  # noqa: S101 - every run has it
-        try:
-            with self.interruptible():
-                async with asyncio.timeout(seconds(step.timeout)) as limit:
-                    run, verdict, outputs = await self._shop.call(wanted, attempt)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            segment.note(f"timed out after {step.timeout}")
-            return Ended(Phase.FAILED, "Timeout", f"timed out after {step.timeout}")
+        run, verdict, outputs = await self._in_time(step, lambda: self._shop.call(wanted, attempt))
         segment.note(f"{wanted.workflow} ran as {run}: {verdict.phase}")
         if verdict.phase in {Phase.SUCCEEDED, Phase.SKIPPED}:
             return Ended(verdict.phase, verdict.reason, verdict.message, outputs=outputs)
         words = f"run {run}: {verdict.reason or verdict.phase}: {verdict.message}".rstrip(": ")
         return Ended(verdict.phase, f"Called{verdict.phase}", words)
+
+    async def _in_time(self, step: Step, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do the step's work, which may be interrupted. Raises StepTimeoutError."""
+        limit = asyncio.timeout(seconds(step.timeout))
+        try:
+            with self.interruptible():
+                async with limit:
+                    return await work()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StepTimeoutError(f"timed out after {step.timeout}") from error
 
     async def _not_completed(self, session: Session, outcome: Outcome) -> Ended:
         transient = outcome.verdict is Verdict.TRANSIENT or self._shop.is_transient(outcome.error)
@@ -272,9 +275,8 @@ class StepAttempts:
         """End a step that has succeeded; its result is kept by the transaction that says so."""
         cached = self._shop.cached
         assert cached is not None  # noqa: S101 - else nothing is kept
-        asked = self._asked or await cached.keyed(
-            self._step, self._row
-        )  # its key may be known only now
+        # Its key may be known only now.
+        asked = self._asked or await cached.keyed(self._step, self._row)
         log = None if self._sealing is None else await self._sealing
         if asked is None or (log is None and self._sealing is not None):
             return self._done_unkept(attempt, ended, "its key" if asked is None else "its log")

@@ -16,6 +16,7 @@ from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
 from controller.execute.leftovers import drop_empty, seal_left
 from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
+from controller.execute.request import cache_scope
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger
 from controller.execute.slots import Slots
@@ -52,6 +53,7 @@ class RunEngine:
         on_line: LineTold | None = None,
         results: Results | None = None,
         scopes: Callable[[str], Sequence[Scope]] = own_scope,
+        cache_scope: Callable[[str], str] = cache_scope,
         kept: KeptInputs | None = None,
         input_max_size: int = 256 << 20,
     ) -> None:
@@ -68,6 +70,7 @@ class RunEngine:
             on_line=on_line,
             results=results,
             scopes=scopes,
+            cache_scope=cache_scope,
             kept=kept,
             input_max_size=input_max_size,
         )

@@ -22,7 +22,7 @@ from controller.execute.materialise import (
     moved_on,
 )
 from controller.execute.ports import Executor
-from controller.execute.request import Materials, cache_scope
+from controller.execute.request import Materials
 from controller.execute.rows import Rows
 from controller.execute.rules import Verdict
 from controller.execute.run_ledger import RunLedger, Sealing
@@ -61,8 +61,8 @@ class Execution:
         workflow: Workflow,
         executor: Executor,
         *,
+        call: "Callable[[Run, Workflow], Awaitable[Execution]]",
         rows: Iterable[StepRun] = (),
-        call: "Callable[[Run, Workflow], Awaitable[Execution]] | None" = None,
     ) -> None:
         self._call_engine = call
         self.verdict = Verdict(Phase.PENDING)  # once it has ended, what it came to
@@ -91,7 +91,7 @@ class Execution:
             folder=self._folder,
             blobs=house.blobs,
             secrets={},
-            cache_scope=cache_scope(*house.scopes(run.source)[0]),
+            cache_scope=house.cache_scope(run.source),
         )
         self._cached = cached_of(
             house, self._materials, executor=executor.name, resolve=self._sessions.resolve_image
@@ -307,7 +307,7 @@ class Execution:
         self, wanted: WorkflowCall, attempt: Attempt
     ) -> tuple[str, Verdict, Mapping[str, Json]]:
         """Run another workflow as a step, as a run of its own."""
-        if self._call_engine is None or not wanted.body:
+        if not wanted.body:
             problem = f"the workflow {wanted.workflow!r} was not pinned with its caller"
             raise StalledError(problem, where=attempt.step, reason="CallUnknown")
         workflow = build.workflow(wanted.body)

@@ -31,4 +31,5 @@ class House:
     input_max_size: int = 256 << 20  # bytes; a larger input is not kept
     results: Results | None = None  # None: every step runs
     scopes: Callable[[str], Sequence[Scope]]  # a source's own, then those it may read
+    cache_scope: Callable[[str], str]  # of a source's cache volumes
     on_line: LineTold | None = None

@@ -39,11 +39,11 @@ class Materials:
     folder: Path  # of the run; staging and restored artifacts live below it
     blobs: Blobs
     secrets: Mapping[str, tuple[str, str]]  # name -> (identity, value)
+    cache_scope: str  # of cache volumes, see `cache_scope`
     inputs: Mapping[str, Path] = field(default_factory=dict)
     scope: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Json] = field(default_factory=dict)  # "step.name" -> digest, or a list
     restoring: asyncio.Lock = field(default_factory=asyncio.Lock)  # steps may want the same one
-    cache_scope: str = ""  # of cache volumes, see `cache_scope`; "" is the source's, without a ref
 
     def begin(self) -> None:
         """Make the names that expressions see."""
@@ -139,7 +139,7 @@ class Materials:
         )
 
     def cache_mounts(self, step: Step) -> tuple[CacheMount, ...]:
-        scope = self.cache_scope or cache_scope(self.run.source)
+        scope = self.cache_scope
         return tuple(
             CacheMount(key=one.key, path=one.path, sharing=one.sharing, scope=scope)
             for one in step.caches
@@ -220,3 +220,8 @@ def service_request(service: Service) -> ServiceRequest:
 def cache_scope(source: str, ref: str = "") -> str:
     """Return the scope of a source's cache volumes at a ref ("branch:main"; "" of a Directory)."""
     return canonical([source, ref])
+
+
+def shared_cache_scope(name: str) -> str:
+    """Return the scope of the cache volumes that several sources share under a name."""
+    return canonical([name])

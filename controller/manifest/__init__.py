@@ -1,7 +1,7 @@
 """bytes -> model, or every fault at once. Pure: no files but the schemas, no clock."""
 
 from controller.manifest import cron, expression, graph
-from controller.manifest.between import between, wrong_calls
+from controller.manifest.between import awaited, between
 from controller.manifest.build import workflow
 from controller.manifest.duplicates import duplicates
 from controller.manifest.evaluate import condition, evaluated
@@ -13,6 +13,7 @@ from controller.manifest.version import READER_VERSION
 
 __all__ = [
     "READER_VERSION",
+    "awaited",
     "between",
     "build_workflow",
     "calls_written",
@@ -28,5 +29,4 @@ __all__ = [
     "read_param",
     "resolve_params",
     "workflow",
-    "wrong_calls",
 ]

@@ -5,7 +5,7 @@ may stop early.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller import digest
@@ -118,9 +118,7 @@ def become(step: dict[str, Any], agent: Agent) -> None:
         step["module"]["args"] = dict(one.args)
     if agent.inputs:
         step["inputsSchema"] = dict(agent.inputs)
-    step["outputs"] = {**outputs(agent), **step.get("outputs", {})}
-    artifacts = [{"name": one.name, "path": one.path} for one in agent.artifacts]
-    step["artifacts"] = [*artifacts, *step.get("artifacts", ())]
+    step |= results(agent, step.get("outputs", {}), step.get("artifacts", ()))
 
 
 def run_in(step: dict[str, Any], container: DaggerContainerConfig) -> None:
@@ -138,12 +136,15 @@ def run_in(step: dict[str, Any], container: DaggerContainerConfig) -> None:
         step["mounts"] = [*mounts, *step.get("mounts", ())]
 
 
-def outputs(agent: Agent) -> dict[str, Any]:
-    return {
+def results(agent: Agent, outputs: Mapping[str, Any], artifacts: Iterable[Any]) -> dict[str, Any]:
+    """Return what a step of this agent gives: the agent's results, then those it adds itself."""
+    given = {
         one.name: {"path": one.path, "type": str(one.type)}
         | ({} if one.default is UNSET else {"default": one.default})
         for one in agent.outputs
     }
+    kept = [{"name": one.name, "path": one.path} for one in agent.artifacts]
+    return {"outputs": {**given, **outputs}, "artifacts": [*kept, *artifacts]}
 
 
 def unfit(step: Step) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 
 from controller import digest
 from controller.manifest import raw
-from controller.manifest.agents import known_as, outputs
+from controller.manifest.agents import known_as, results
 from controller.manifest.build import SECTIONS, merged
 from controller.manifest.calls import Interface
 from controller.manifest.finding import Finding
 from controller.manifest.names import nearest
-from controller.manifest.template import OPENING
+from controller.manifest.values import has_expression
 from controller.model.agent import Agent
 
 Document = dict[str, Any]
@@ -70,12 +70,8 @@ class Around:
         agent = self.agent_of(step)
         if agent is None:
             return step
-        artifacts = [{"name": one.name, "path": one.path} for one in agent.artifacts]
-        return {
-            **step,
-            "outputs": {**outputs(agent), **raw.mapping(step, "outputs")},
-            "artifacts": [*artifacts, *(item for _, item in raw.entries(step, "artifacts"))],
-        }
+        own = (item for _, item in raw.entries(step, "artifacts"))
+        return {**step, **results(agent, raw.mapping(step, "outputs"), own)}
 
     def agent_of(self, step: Any) -> Agent | None:
         """Return the agent that a raw step names, if it is known."""
@@ -118,13 +114,9 @@ def input_findings(agent: Agent, inputs: Any, path: tuple[str | int, ...]) -> It
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 90 ms: only for typed inputs
 
     for error in Draft202012Validator(dict(agent.inputs)).iter_errors(inputs):
-        if not is_expression(error.instance):
+        if not has_expression(error.instance):
             where = (*path, *error.absolute_path)
             yield Finding(where, f"agent {agent.name!r}: {error.message}", "see its inputs")
-
-
-def is_expression(value: Any) -> bool:
-    return isinstance(value, str) and OPENING in value
 
 
 def schema_findings(document: Document) -> Iterator[Finding]:

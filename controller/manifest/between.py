@@ -12,6 +12,11 @@ Names = Callable[[Declaration], tuple[str, ...]]
 """The workflows that a declaration names."""
 
 
+Named = tuple[str, Fault]
+"""A workflow's name and what is wrong with it."""
+MANY = 2
+
+
 class Declared(NamedTuple):
     """A valid workflow and the line it begins at."""
 
@@ -19,64 +24,52 @@ class Declared(NamedTuple):
     what: Declaration
 
 
-def between(
-    documents: Iterable[ParsedDocument], *, groups: Collection[str] = ()
-) -> tuple[Fault, ...]:
-    """Return what is wrong between the workflows of one source.
+def links(document: ParsedDocument) -> bool:
+    """Tell whether a document names other workflows, or a group that others may name."""
+    what = document.declaration
+    return what is not None and bool(what.calls or what.upstreams or what.concurrency)
 
-    Two limits for one group, or none; a limit for a group of the configuration; the name of a
+
+def between(
+    documents: Iterable[ParsedDocument],
+    *,
+    known: Collection[str] = (),
+    groups: Collection[str] | None = (),
+) -> Mapping[str, Fault]:
+    """Return what is wrong between the workflows of one source: the first fault of each, by name.
+
+    Two limits for one group, or none; a limit for a group of the configuration; a call of a
     workflow that isn't there (a faulty one is); workflows that call, or start, each other.
     Names of other sources (`source/name`) are not judged.
 
     Args:
-        documents: of every file of the source.
-        groups: the names under the configuration's `groups`.
-
-    Returns:
-        Faults sorted by file and line.
+        documents: those for which `links` is true are enough.
+        known: names of workflows that are there besides.
+        groups: the names under the configuration's `groups`; None: nobody knows them.
     """
     workflows = [one for one in documents if one.kind == WORKFLOW]
-    known = {one.name for one in workflows}
     declared = {
         one.name: Declared(one.line, one.declaration) for one in workflows if one.declaration
     }
-    found = [
-        *_groups(declared.values(), groups),
-        *_unknown(declared.values(), known, "/spec/triggers", upstreams_of),
-        *_wrong_calls(declared, known),
-        *_circles(declared, upstreams_of, "workflows start each other"),
-    ]
-    return tuple(sorted(found, key=lambda fault: (fault.file, fault.line)))
-
-
-def wrong_calls(
-    documents: Iterable[ParsedDocument], known: Collection[str] = ()
-) -> Mapping[str, Fault]:
-    """Return what is wrong between workflows and those that they call, by the caller's name.
-
-    Args:
-        documents: of every file of the source, or of all that can be reached by calls.
-        known: names that are there besides, though nothing can be read of them.
-    """
-    workflows = [one for one in documents if one.kind == WORKFLOW]
-    calling = {
-        one.name: Declared(one.line, one.declaration)
-        for one in workflows
-        if one.declaration and one.declaration.calls
-    }
-    if not calling:
-        return {}
     names = {one.name for one in workflows} | set(known)
-    places = {(one.what.file, one.line): name for name, one in calling.items()}
-    found: dict[str, Fault] = {}
-    for fault in _wrong_calls(calling, names):
-        found.setdefault(places[fault.file, fault.line], fault)
-    return found
+    faults: dict[str, Fault] = {}
+    for name, fault in (
+        *_groups(declared, groups),
+        *_unknown(declared, names, "/spec/steps", calls_of),
+        *_circles(declared, calls_of, "workflows use each other"),
+        *_circles(declared, upstreams_of, "workflows start each other"),
+    ):
+        faults.setdefault(name, fault)
+    return dict(sorted(faults.items()))
 
 
-def _wrong_calls(declared: Mapping[str, Declared], known: set[str]) -> Iterator[Fault]:
-    yield from _unknown(declared.values(), known, "/spec/steps", calls_of)
-    yield from _circles(declared, calls_of, "workflows use each other")
+def awaited(documents: Iterable[ParsedDocument], known: Collection[str]) -> tuple[Fault, ...]:
+    """Return triggers that wait for a workflow that isn't there: no fault, it may come later."""
+    declared = {
+        one.name: Declared(one.line, one.declaration) for one in documents if one.declaration
+    }
+    found = _unknown(declared, {*known}, "/spec/triggers", upstreams_of)
+    return tuple(fault for _, fault in found)
 
 
 def calls_of(declaration: Declaration) -> tuple[str, ...]:
@@ -98,16 +91,18 @@ def _fault(one: Declared, pointer: str, problem: str, remedy: str) -> Fault:
     )
 
 
-def _groups(declared: Iterable[Declared], configured: Collection[str]) -> Iterator[Fault]:
-    members: dict[str, list[Declared]] = {}
-    for one in declared:
+def _groups(
+    declared: Mapping[str, Declared], configured: Collection[str] | None
+) -> Iterator[Named]:
+    members: dict[str, dict[str, Declared]] = {}
+    for name, one in declared.items():
         if one.what.concurrency is not None:
-            members.setdefault(one.what.concurrency.group, []).append(one)
+            members.setdefault(one.what.concurrency.group, {})[name] = one
     for group, those in members.items():
-        limits = {_limit(one): one for one in those if _limit(one) is not None}
-        for one in those:
+        limits = {_limit(one): one for one in those.values() if _limit(one) is not None}
+        for name, one in those.items():
             if fault := _wrong_limit(one, group, limits, configured):
-                yield fault
+                yield name, fault
 
 
 def _limit(one: Declared) -> int | None:
@@ -115,16 +110,19 @@ def _limit(one: Declared) -> int | None:
 
 
 def _wrong_limit(
-    one: Declared, group: str, limits: Mapping[int | None, Declared], configured: Collection[str]
+    one: Declared,
+    group: str,
+    limits: Mapping[int | None, Declared],
+    configured: Collection[str] | None,
 ) -> Fault | None:
     at = "/spec/concurrency/limit"
-    if group in configured:
+    if configured and group in configured:
         problem = f"the limit of the group {group!r} stands in the configuration"
         return None if _limit(one) is None else _fault(one, at, problem, "leave it out")
-    if not limits:
+    if not limits and configured is not None:
         problem, remedy = f"the group {group!r} has no limit", "add one to its workflows"
         return _fault(one, "/spec/concurrency", problem, remedy)
-    if len(limits) == 1 or _limit(one) is None:
+    if len(limits) < MANY or _limit(one) is None:
         return None
     told = ", ".join(f"{limit} in {other.what.file}" for limit, other in limits.items())
     problem = f"the group {group!r} has several limits: {told}"
@@ -132,24 +130,25 @@ def _wrong_limit(
 
 
 def _unknown(
-    declared: Iterable[Declared], known: set[str], pointer: str, names: Names
-) -> Iterator[Fault]:
-    for one in declared:
-        for name in names(one.what):
-            if "/" not in name and name not in known:
-                remedy = nearest(name, known - {one.what.name}, none="commit its manifest")
-                yield _fault(one, pointer, f"there is no workflow {name!r} in this source", remedy)
+    declared: Mapping[str, Declared], known: set[str], pointer: str, names: Names
+) -> Iterator[Named]:
+    for name, one in declared.items():
+        for other in names(one.what):
+            if "/" not in other and other not in known:
+                remedy = nearest(other, known - {name}, none="commit its manifest")
+                problem = f"there is no workflow {other!r} in this source"
+                yield name, _fault(one, pointer, problem, remedy)
 
 
 def _circles(
     declared: Mapping[str, Declared],
     before: Names,
     problem: str,
-) -> Iterator[Fault]:
+) -> Iterator[Named]:
     """One fault for each workflow of a circle; taken out, the rest is looked at again."""
     graph = {name: before(one.what) for name, one in declared.items() if before(one.what)}
     while circle := cycle(graph):
         for name in circle[1:]:
             del graph[name]
             text = f"{problem}: {' -> '.join(circle)}"
-            yield _fault(declared[name], "/spec", text, "remove one of these")
+            yield name, _fault(declared[name], "/spec", text, "remove one of these")

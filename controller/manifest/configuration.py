@@ -16,9 +16,11 @@ from controller.model.settings import (
     GitSource,
     InfrastructureRetry,
     MaxParallel,
+    Receiver,
     Registry,
     SecretRef,
     Settings,
+    Tls,
 )
 from controller.model.workflow import (
     Backoff,
@@ -43,15 +45,18 @@ def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: s
     return Settings(
         state_dir=state_dir,
         store_url=document.get("store", {}).get("url", "").replace("{stateDir}", str(state_dir)),
+        **listener(document, base),
         executor=document.get("executor", "dagger"),
         max_parallel=MaxParallel(**document.get("maxParallel", {})),
         shutdown_grace=duration(document, "shutdownGrace", timedelta(seconds=60)),
         infrastructure_retry=infrastructure_retry(retry),
         log_max_size=size(document.get("logs", {}), "maxSize", 64 << 20),
         input_max_size=size(document.get("inputs", {}), "maxSize", 256 << 20),
+        groups={name: one["limit"] for name, one in document.get("groups", {}).items()},
         local_user=document.get("local", {}).get("user"),
         sources=sources(document.get("sources", ()), base, file),
         secrets={name: secret(name, ref) for name, ref in document.get("secrets", {}).items()},
+        receivers=receivers(document, file),
         history_successful=history.get("successful", 10),
         history_failed=history.get("failed", 20),
         history_ttl=duration(history, "ttl", timedelta(days=90)),
@@ -135,6 +140,7 @@ def directory_source(document: Document, base: PurePath) -> DirectorySource:
 def common(document: Document) -> dict[str, Any]:
     return {
         "read_from": tuple(document.get("cache", {}).get("readFrom", ())),
+        "share_caches": document.get("cache", {}).get("shareCaches"),
         "exports": document.get("exports", False),
         "prune": document.get("prune", True),
         "allow_empty": document.get("allowEmpty", False),
@@ -158,6 +164,35 @@ def secret(name: str, document: Document) -> SecretRef:
         version=str(document.get("version", "")),
         sources=tuple(document.get("sources", ())),
     )
+
+
+def listener(document: Document, base: PurePath) -> dict[str, Any]:
+    tls = document.get("tls")
+    return {
+        "listen": document.get("listen"),
+        "tls": Tls(cert=str(base / tls["cert"]), key=str(base / tls["key"])) if tls else None,
+        "insecure": document.get("insecure", False),
+        "hosts": tuple(host.lower() for host in document.get("hosts", ())),
+    }
+
+
+def receivers(document: Document, file: str) -> dict[str, Receiver]:
+    """Return the doors for webhooks. Raises UsageError for one whose secret isn't defined."""
+    built = {}
+    for name, one in document.get("receivers", {}).items():
+        if one["secret"] not in document.get("secrets", {}):
+            raise UsageError(
+                f"there is no secret {one['secret']!r}",
+                where=f"{file}: /receivers/{name}/secret",
+                remedy="define it under `secrets`",
+            )
+        built[name] = Receiver(
+            name=name,
+            type=one["type"],
+            secret=one["secret"],
+            sources=tuple(one.get("sources", ())),
+        )
+    return built
 
 
 def dagger_settings(document: Document) -> DaggerSettings:

@@ -27,6 +27,10 @@ _RUN: Types = {
     ("workflow", "name"): "string",
     ("workflow", "labels"): "labels",
 }
+_UPSTREAM: Types = {
+    **{("upstream", name): "string" for name in ("run", "phase", "revision")},
+    ("upstream", "scheduledTime"): "timestamp",
+}
 _HOOKS = frozenset({"onSuccess", "onFailure", "onCancel", "finally"})
 _SECTIONS = _HOOKS | {"steps"}
 _READ_BELOW = {"module": "args", "uses": "params"}
@@ -38,6 +42,7 @@ _PARTS = {
     "params": "params.NAME",
     "run": "run.id, run.date, run.trigger, ...",
     "matrix": "matrix.NAME",
+    "upstream": "upstream.run, .phase, .outputs.NAME, .scheduledTime or .revision",
     "workflow": "workflow.name or workflow.labels",
 }
 
@@ -57,6 +62,8 @@ class World:
         match path:
             case ("when",) | ("outputs", _):
                 return self.types("when" if path == ("when",) else "steps")
+            case ("triggers", int(index), "params", _, *_):
+                return _UPSTREAM if "workflow" in self.spec["triggers"][index] else None
             case ("params", _, "default", *_):
                 return _RUN
             case ("defaults", str(field), *rest) if _read(field, rest):
@@ -171,7 +178,10 @@ def check(
         types = world.at(path)
         where = ("spec", *path)
         if types is not None:
-            if hidden:
+            if types is _UPSTREAM:
+                types = _with_outputs(types, text)
+                world.fine.clear()
+            elif hidden:
                 types = _opened(types, text, hidden)
                 world.fine.clear()  # what is known of these types goes with them
             yield from _text(text, where, types, world)
@@ -180,6 +190,17 @@ def check(
             yield Finding(where, "expressions are not read in a script", remedy)
         elif not _FREE_TEXT & set(map(str, path)):
             yield Finding(where, "expressions are not read here", _elsewhere(path))
+
+
+def _with_outputs(types: Types, text: str) -> Types:
+    """The outputs of an upstream stand in another manifest: their types show when it has run."""
+    try:
+        used = references(text)
+    except TemplateError:
+        return types  # a fault of its own
+    return types | {
+        name: "dyn" for name in used if name[:2] == ("upstream", "outputs") and name[2:]
+    }
 
 
 def called_by(step: dict[str, Any]) -> str:

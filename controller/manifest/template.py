@@ -15,7 +15,7 @@ MAX_EXPRESSION = 4096  # characters
 Name: TypeAlias = tuple[str, ...]
 """A name of an expression's world with its full path: ("steps", "extract", "outputs", "rows")."""
 
-ROOTS = frozenset({"params", "run", "steps", "inputs", "workflow", "matrix"})
+ROOTS = frozenset({"params", "run", "steps", "inputs", "workflow", "matrix", "upstream"})
 _STRING = (
     r"[rRbB]{0,2}(?:\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
     r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
@@ -105,7 +105,8 @@ def names(expression: str) -> frozenset[Name]:
 def _leaf(name: Name) -> Name:
     if name[0] == "steps":
         return name[: 4 if name[2:3] in {("outputs",), ("artifacts",)} else 3]
-    return name[: 3 if name[0] == "inputs" else 2]
+    deep = name[0] == "inputs" or name[:2] == ("upstream", "outputs")
+    return name[: 3 if deep else 2]
 
 
 def written(name: str) -> str:

@@ -8,15 +8,18 @@ from controller.manifest.finding import Finding, Path
 
 WORKS = ("script", "args", "agent", "module", "uses", "alert")
 ALERTING = frozenset({"onSuccess", "onFailure", "onCancel"})
-_RARE = frozenset({"matrix", "caches", "services", "uses", "alert"})
+_RARE = frozenset({"matrix", "caches", "services", "uses", "alert", "module"})
 _ALWAYS = frozenset({"name", "needs", "when"})
+_TRIED = _ALWAYS | {"matrix", "retry", "timeout", "continueOnError"}
 _HAS = {
     "alert": _ALWAYS | {"alert"},
-    "uses": _ALWAYS | {"uses", "matrix", "retry", "timeout", "continueOnError"},
+    "uses": _TRIED | {"uses"},
+    "module": _TRIED | {"module", "cache", "outputs", "artifacts", "successExitCodes"},
 }
 _REFUSED = {
     "alert": ("an alert has no `{}`", "remove it"),
     "uses": ("a called workflow has no `{}` here", "write it in the workflow itself"),
+    "module": ("a module's function has no `{}`", "give it what it needs by `module.args`"),
 }
 
 

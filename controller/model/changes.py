@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import TypeAlias
 
 from controller.model.cache import CacheEntry
-from controller.model.condition import SourceStatus, WorkflowStatus
+from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.delivery import Delivery
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.token import Token
 from controller.model.workflow import Json
 
 
@@ -45,13 +47,22 @@ class ForgetSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutWorkflow:
-    """Replace a workflow's observed state, but for `answered` and the last_* fields of runs.
+    """Replace a workflow's observed state, but for what runs, slots and suspensions leave in it.
 
     `event` is written with it; None for a mere refresh.
     """
 
     status: WorkflowStatus
     event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutSuspension:
+    """Suspend a workflow, or with None resume it: then its failures are counted anew."""
+
+    source: str
+    workflow: str
+    suspension: Suspension | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +81,16 @@ class DropSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRun:
-    """A Pending run belongs to `instance` from now on; not applied when it isn't Pending."""
+    """A Pending run belongs to `instance` from now on; not applied when it isn't Pending.
+
+    With a `group` it takes a place in it; not applied when `limit` runs that are claimed hold one.
+    """
 
     run: str
     instance: str
     at: datetime
+    group: str | None = None
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +218,35 @@ class DropCacheEntries:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeDelivery:
+    """A webhook was taken, and `runs` runs come of it. Not applied when its id was seen before."""
+
+    delivery: Delivery
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutToken:
+    """A token is valid from now on. Not applied when its name is taken."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropToken:
+    """A token is valid no more. Not applied when there is none of that name."""
+
+    name: str
+    at: datetime
+
+
 Change: TypeAlias = (
     CreateRun
     | AnswerSchedule
     | ForgetSchedule
     | PutWorkflow
+    | PutSuspension
     | PutSource
     | DropSource
     | ClaimRun
@@ -223,4 +263,7 @@ Change: TypeAlias = (
     | PutCacheEntry
     | UseCacheEntry
     | DropCacheEntries
+    | TakeDelivery
+    | PutToken
+    | DropToken
 )

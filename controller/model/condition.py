@@ -39,6 +39,10 @@ class Condition:
     observed_generation: int = 0
 
 
+MISSED = "Missed"
+"""The condition of a workflow whose expected success is overdue."""
+
+
 def put(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
     """Return `conditions` with `new` in place; its time moves only when the status does."""
     by_type = {condition.type: condition for condition in conditions}
@@ -58,6 +62,21 @@ def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """Why nothing starts by itself, beside what the manifest says."""
+
+    by: str  # a user's name, or "rondel"
+    reason: str = ""
+    at: datetime
+    until: datetime | None = None  # when it ends by itself
+
+    def __str__(self) -> str:
+        reason = f": {self.reason}" if self.reason else ""
+        until = f", until {self.until:%Y-%m-%dT%H:%M:%SZ}" if self.until else ""
+        return f"by {self.by} at {self.at:%Y-%m-%dT%H:%M:%SZ}{until}{reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowStatus:
     """Observed state of one workflow: what was seen of it, counted and judged."""
 
@@ -74,7 +93,7 @@ class WorkflowStatus:
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests last seen
     revision: str = ""
     suspended: bool = False  # by the manifest or by hand
-    suspend_override: bool | None = None  # by hand
+    suspension: Suspension | None = None  # beside what the manifest says
     retired: bool = False
     valid: bool = True  # of the newest text; the last valid spec keeps working
     conditions: tuple[Condition, ...] = ()
@@ -84,7 +103,10 @@ class WorkflowStatus:
     last_phase: Phase | None = None
     last_success_at: datetime | None = None
     last_failure_at: datetime | None = None
+    failures: int = 0  # runs in a row that failed, since a success or a resumption
+    watched_since: datetime | None = None  # when `expectEvery` began to count, or began again
     answered: Mapping[str, datetime] = field(default_factory=dict)  # schedule -> newest slot
+    last_keys: Mapping[str, str] = field(default_factory=dict)  # schedule -> of its last success
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,4 +126,5 @@ class SourceStatus:
     sync: Sync = Sync.UNKNOWN
     health: Health = Health.UNKNOWN
     workflows: int = 0
+    suspension: Suspension | None = None  # beside what the configuration says
     last_success_at: datetime | None = None

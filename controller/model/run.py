@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from controller import digest
 from controller.model.workflow import Json
 
 LONGEST_SHOWN = 40  # letters of one value in a label
@@ -28,6 +29,10 @@ class Phase(StrEnum):
     @property
     def bad(self) -> bool:
         return self in {Phase.FAILED, Phase.ERROR, Phase.CANCELLED, Phase.INTERRUPTED}
+
+
+FAILURES = frozenset({Phase.FAILED, Phase.ERROR, Phase.INTERRUPTED})
+"""Ends that say that something is wrong; a person's cancel doesn't."""
 
 
 class Trigger(StrEnum):
@@ -77,6 +82,7 @@ class Run:
     parent: str | None = None  # the run whose step this one is
     executor: str | None = None
     instance: str | None = None  # who runs it
+    group: str | None = None  # the concurrency group in which it holds a place while it is claimed
     spec: str = ""  # canonical JSON {"metadata", "spec"}: pinned; "" in listings
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> digest, once materialised
     versions: Mapping[str, str] = field(default_factory=dict)  # rondel, engine, cli, images
@@ -84,6 +90,11 @@ class Run:
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """What decides its result: two runs of one key do the same."""
+        return run_key(self.spec_digest, self.inputs, self.params)
 
     @property
     def logical_time(self) -> datetime:
@@ -118,6 +129,10 @@ class StepRun:
     def label(self) -> str:
         """Its name as people read it: `render[format=html,os=linux]`."""
         return labelled(self.name, self.matrix)
+
+
+def run_key(spec_digest: str, inputs: Mapping[str, str], params: Mapping[str, Json]) -> str:
+    return digest.of_value([spec_digest, dict(inputs), dict(params)])
 
 
 def labelled(step: str, matrix: Mapping[str, Json] | None) -> str:

@@ -70,6 +70,7 @@ class GitSource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class DirectorySource:
     allow_empty: bool = False
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
+    share_caches: str | None = None  # cache volumes are those of every source that says so
 
     @property
     def ref(self) -> GitRef:
@@ -101,6 +103,24 @@ class SecretRef:
     command: tuple[str, ...] | None = None
     version: str = ""
     sources: tuple[str, ...] = ()  # which may use it; () is the operator's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """A door for webhooks: how they are signed, and whose workflows may name it."""
+
+    name: str
+    type: str  # github, gitlab, gitea, generic
+    secret: str
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The listener's certificate chain and its key, as PEM files."""
+
+    cert: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +154,10 @@ DaggerConfig = DaggerSettings
 class Settings:
     state_dir: PurePath
     store_url: str = ""  # "" is sqlite in the state directory
-    listen: str | None = None
+    listen: str | None = None  # HOST:PORT of the API's TCP listener
+    tls: Tls | None = None
+    insecure: bool = False  # a TCP address beyond loopback without TLS
+    hosts: tuple[str, ...] = ()  # further names that the TCP listener answers to
     executor: str = "dagger"
     max_parallel: MaxParallel = field(default_factory=MaxParallel)
     shutdown_grace: timedelta = timedelta(seconds=60)
@@ -142,8 +165,10 @@ class Settings:
     log_max_size: int = 64 << 20  # bytes, per attempt
     input_max_size: int = 256 << 20  # bytes
     local_user: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)  # concurrency group -> its limit
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
+    receivers: Mapping[str, Receiver] = field(default_factory=dict)
     history_successful: int = 10
     history_failed: int = 20
     history_ttl: timedelta = timedelta(days=90)

@@ -121,3 +121,7 @@ class ParsedFile:
     documents: tuple[ParsedDocument, ...] = ()
     faults: tuple[Fault, ...] = ()
     ignored: int = 0  # documents of other kinds of YAML
+
+    @property
+    def all_faults(self) -> tuple[Fault, ...]:
+        return (*self.faults, *(fault for one in self.documents for fault in one.faults))

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.model.cache import CacheEntry
-from controller.model.condition import Condition, Health, SourceStatus, WorkflowStatus
+from controller.model.cause import cause
+from controller.model.condition import Condition, Health, SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
+from controller.model.token import Token
 
 View = dict[str, Any]
 
@@ -43,11 +45,23 @@ def source_view(status: SourceStatus) -> View:
         "lastAttemptedRevision": status.last_attempted_revision,
         "lastAppliedRevision": status.last_applied_revision,
         "suspended": status.suspended,
+        "suspension": suspension_view(status.suspension),
         "sync": str(status.sync),
         "health": str(status.health),
         "workflows": status.workflows,
         "lastSuccessAt": time(status.last_success_at),
         "conditions": [condition_view(one) for one in status.conditions],
+    }
+
+
+def suspension_view(suspension: Suspension | None) -> View | None:
+    if suspension is None:
+        return None
+    return {
+        "by": suspension.by,
+        "reason": suspension.reason,
+        "at": time(suspension.at),
+        "until": time(suspension.until),
     }
 
 
@@ -63,6 +77,8 @@ def workflow_view(status: WorkflowStatus, *, active: int = 0) -> View:
         "change": status.change,
         "revision": status.revision,
         "suspended": status.suspended,
+        "suspension": suspension_view(status.suspension),
+        "failures": status.failures,
         "retired": status.retired,
         "sync": str(status.sync),
         "health": str(Health.PROGRESSING if busy else status.health),
@@ -105,6 +121,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "reason": run.reason,
         "message": run.message,
         "trigger": str(run.trigger),
+        "cause": dict(cause(run)),
         "revision": run.revision,
         "generation": run.generation,
         "change": run.change,
@@ -112,6 +129,7 @@ def run_view(run: Run, steps: Iterable[StepRun] | None = None) -> View:
         "scheduledTime": time(run.scheduled_time),
         "params": dict(run.params),
         "priority": run.priority,
+        "group": run.group,
         "fresh": run.fresh,
         "rerunOf": run.rerun_of,
         "parent": run.parent,
@@ -167,6 +185,16 @@ def cache_view(entry: CacheEntry, *, whole: bool = False) -> View:
             "logTruncated": entry.log_truncated,
         }
     return shown
+
+
+def token_view(token: Token) -> View:
+    """Return what may be told of a token of the API."""
+    return {
+        "name": token.name,
+        "role": token.role.word,
+        "createdAt": time(token.created_at),
+        "expiresAt": time(token.expires_at),
+    }
 
 
 def slot_view(workflow: str, cron: str, time_zone: str, moments: tuple[datetime, datetime]) -> View:

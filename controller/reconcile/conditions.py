@@ -5,6 +5,7 @@ from datetime import datetime
 
 from controller.errors import StalledError, TransientError
 from controller.model.condition import (
+    MISSED,
     Condition,
     Health,
     SourceStatus,
@@ -12,6 +13,7 @@ from controller.model.condition import (
     Sync,
     WorkflowStatus,
     drop,
+    find,
     put,
 )
 from controller.model.run import Phase
@@ -42,6 +44,8 @@ def health_of(status: WorkflowStatus) -> Health:
         return Health.MISSING
     if status.suspended:
         return Health.SUSPENDED
+    if find(status.conditions, MISSED) is not None:
+        return Health.DEGRADED
     if status.last_phase is None:
         return Health.UNKNOWN
     return Health.HEALTHY if status.last_phase is Phase.SUCCEEDED else Health.DEGRADED

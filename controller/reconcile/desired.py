@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from controller.manifest.between import wrong_calls
+from controller.manifest.between import between, links
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
+from controller.model.workflow import Concurrency
 
 WORKFLOW = "Workflow"
 OTHERS = frozenset({"Agent", "Defaults"})
@@ -37,7 +38,10 @@ class Loaded:
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
     faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
-    calls: Mapping[str, Fault] = field(default_factory=dict)  # name -> a call that can't be made
+    groups: frozenset[str] | None = frozenset()  # of the configuration; None: nobody knows them
+    limits: Mapping[str, int] = field(default_factory=dict)  # group of this source -> its limit
+    linked: Mapping[str, tuple[ParsedDocument, ...]] = field(default_factory=dict)  # by file
+    between: Mapping[str, Fault] = field(default_factory=dict)  # name -> what is wrong with others
     path_faults: tuple[Fault, ...] = ()  # of the snapshot itself
     unreadable: tuple[str, ...] = ()  # of the snapshot
     emptied: bool = False  # nothing is left, and that is not believed
@@ -52,8 +56,15 @@ class Loaded:
         prune: bool = True,
         allow_empty: bool = False,
         owners: Mapping[str, str] | None = None,
+        groups: Iterable[str] | None = (),
     ) -> "Loaded":
-        return cls(source=source, prune=prune, allow_empty=allow_empty, owners=owners or {})
+        return cls(
+            source=source,
+            prune=prune,
+            allow_empty=allow_empty,
+            owners=owners or {},
+            groups=None if groups is None else frozenset(groups),
+        )
 
     @cached_property
     def faults(self) -> tuple[Fault, ...]:
@@ -97,6 +108,7 @@ def remembered(loaded: Loaded, declarations: Iterable[Declaration]) -> Loaded:
         files={path: FileRecord(kept=frozenset(names)) for path, names in kept.items()},
         claims={name: (one.file,) for name, one in known.items()},
         declarations=known,
+        limits=limits_of(known.values(), loaded.limits),
     )
 
 
@@ -107,16 +119,20 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
     above it.
     """
     files, claims, faulty = dict(loaded.files), dict(loaded.claims), dict(loaded.faulty)
+    linked = dict(loaded.linked)
     touched = set(loaded.declarations) if loaded.emptied else set()
     for path, file in parsed.items():
         if file is None and (path in snapshot.entries or hidden(path, snapshot.unreadable)):
             continue
         before = files.pop(path, None)
         faulty.pop(path, None)
+        linked.pop(path, None)
         if file is not None:
             files[path] = record_of(file, names_before(loaded, path, before))
             if files[path].faults:
                 faulty[path] = files[path].faults
+            if naming := naming_others(files[path], loaded.declarations):
+                linked[path] = naming
         touched |= reclaim(claims, path, before, files.get(path))
     gone = not files and not loaded.allow_empty and bool(loaded.declarations or loaded.owners)
     after = replace(
@@ -124,23 +140,55 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
         files=files,
         claims=claims,
         faulty=faulty,
+        linked=linked,
         path_faults=snapshot.faults,
         unreadable=snapshot.unreadable,
         emptied=gone,
         looked=True,
     )
-    return nothing_left(after) if gone else settle(*with_calls(after, touched))
+    if gone:
+        return nothing_left(after)
+    same = all(ties(loaded.linked.get(path, ())) == ties(linked.get(path, ())) for path in parsed)
+    if same and all((name in loaded.claims) == (name in claims) for name in touched):
+        return settle(after, touched)
+    return settle(*judged_between(after, touched))
 
 
-def with_calls(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
-    """Judge who calls whom anew: a file that changes may put callers in other files at fault."""
-    documents = (one for record in loaded.files.values() for one in record.documents)
-    known = {name for name, paths in loaded.claims.items() if paths}
-    calls = wrong_calls(documents, known=known)
-    moved = {
-        name for name in {**loaded.calls, **calls} if loaded.calls.get(name) != calls.get(name)
-    }
-    return replace(loaded, calls=calls), touched | moved
+def naming_others(
+    record: FileRecord, last: Mapping[str, Declaration]
+) -> tuple[ParsedDocument, ...]:
+    """Return what names others in a file; a faulty text names whom its last valid one did."""
+    valid = {one.name: one for one in record.documents if one.declaration is not None}
+    kept = (stand_in(last[name], record) for name in record.names - {*valid} if name in last)
+    return tuple(one for one in (*valid.values(), *kept) if links(one))
+
+
+def stand_in(declaration: Declaration, record: FileRecord) -> ParsedDocument:
+    """Return the document of a last valid text, where the newest can't be read."""
+    return ParsedDocument(
+        kind=WORKFLOW,
+        name=declaration.name,
+        document=declaration.document,
+        line=line_of(record, declaration.name),
+        declaration=declaration,
+    )
+
+
+def ties(documents: Iterable[ParsedDocument]) -> list[object]:
+    """Return all that the faults between files depend on."""
+    declared = ((one.line, one.declaration) for one in documents if one.declaration is not None)
+    return [
+        (line, one.file, one.name, one.calls, one.upstreams, one.concurrency)
+        for line, one in declared
+    ]
+
+
+def judged_between(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]:
+    """Judge anew who names whom: a file that changes may put those in other files at fault."""
+    documents = (one for listed in loaded.linked.values() for one in listed)
+    before, found = loaded.between, between(documents, known=loaded.claims, groups=loaded.groups)
+    moved = {name for name in {**before, **found} if before.get(name) != found.get(name)}
+    return replace(loaded, between=found), touched | moved
 
 
 def nothing_left(loaded: Loaded) -> Loaded:
@@ -169,7 +217,8 @@ def reclaim(
     old = before.names if before else frozenset()
     new = now.names if now else frozenset()
     for name in old - new:
-        claims[name] = tuple(one for one in claims[name] if one != path)
+        left = tuple(one for one in claims.pop(name) if one != path)
+        claims |= {name: left} if left else {}
     for name in new - old:
         claims[name] = tuple(sorted((*claims.get(name, ()), path)))
     return {*old, *new}
@@ -182,9 +231,8 @@ def hidden(path: str, unreadable: Iterable[str]) -> bool:
 def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
     """A file that can't be read, or a document whose name can't, has lost none of its workflows."""
     documents = tuple(one for one in file.documents if one.kind == WORKFLOW)
-    faults = (*file.faults, *(fault for one in file.documents for fault in one.faults))
     doubtful = bool(file.faults) or any(map(is_nameless, file.documents))
-    return FileRecord(documents, faults, names if doubtful else frozenset())
+    return FileRecord(documents, file.all_faults, names if doubtful else frozenset())
 
 
 def is_nameless(document: ParsedDocument) -> bool:
@@ -195,27 +243,41 @@ def is_nameless(document: ParsedDocument) -> bool:
 
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
     """Judge each touched name anew."""
-    claims = dict(loaded.claims)
     declarations, invalid = dict(loaded.declarations), dict(loaded.invalid)
-    changed = set()
+    changed, regrouped = set(), False
     for name in touched:
         before = (declarations.pop(name, None), invalid.pop(name, None))
-        declaration, fault = judge(loaded, name, claims.get(name, ()))
+        declaration, fault = judge(loaded, name, loaded.claims.get(name, ()))
+        regrouped |= group_of(before[0]) != group_of(declaration)
         if declaration is not None:
             declarations[name] = declaration
         if fault is not None:
             invalid[name] = fault
-        if not claims.get(name, ()):
-            claims.pop(name, None)
         if before != (declaration, fault):
             changed.add(name)
     return replace(
         loaded,
-        claims=claims,
         declarations=declarations,
         invalid=invalid,
+        limits=limits_of(declarations.values(), loaded.limits) if regrouped else loaded.limits,
         changed=frozenset(changed),
     )
+
+
+def group_of(declaration: Declaration | None) -> Concurrency | None:
+    return declaration.concurrency if declaration is not None else None
+
+
+def limits_of(declarations: Iterable[Declaration], last: Mapping[str, int]) -> Mapping[str, int]:
+    """Return each group's limit: of two that differ for now the smaller one, of none the last."""
+    found: dict[str, int | None] = {}
+    for one in declarations:
+        if one.concurrency is not None:
+            group, limit = one.concurrency.group, one.concurrency.limit
+            told = [each for each in (limit, found.get(group)) if each is not None]
+            found[group] = min(told, default=None)
+    named = {group: last.get(group) if limit is None else limit for group, limit in found.items()}
+    return {group: limit for group, limit in named.items() if limit is not None}
 
 
 def judge(
@@ -269,7 +331,7 @@ def text_of(loaded: Loaded, name: str, path: str) -> tuple[Declaration | None, F
             remedy="rename one of them",
         )
     if named and named[0].declaration is not None and not named[0].faults:
-        wrong = loaded.calls.get(name)
+        wrong = loaded.between.get(name)
         return (named[0].declaration, None) if wrong is None else (last, wrong)
     faults = named[0].faults if named and named[0].faults else record.faults
     return last, faults[0] if faults else None

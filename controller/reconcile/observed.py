@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.model.changes import Change
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase, Run
 from controller.model.source import Fault
+
+CLOCK_ERROR = timedelta(days=1)
+"""What is answered so far ahead was answered by a wrong clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +22,7 @@ class Observed:
     active: tuple[Run, ...] = ()  # Pending and Running
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests as they are now
     revision: str = ""
+    ends: tuple[Run, ...] = ()  # of upstreams' runs, not answered yet
     fault: Fault | None = None  # of its newest text
     held: bool = False  # not declared, and yet not known to be gone: see `desired.holds`
 

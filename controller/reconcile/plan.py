@@ -5,23 +5,22 @@ Applying a plan and planning again at the same moment gives nothing to do.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
-from controller.model.condition import WorkflowStatus
+from controller.model.condition import MISSED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
-from controller.model.workflow import ConcurrencyPolicy, Schedule
+from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
+from controller.reconcile import expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
-from controller.reconcile.observed import Observed, Plan, is_delayed, is_waiting
-from controller.reconcile.rerun import is_again
+from controller.reconcile.observed import CLOCK_ERROR, Observed, Plan, is_delayed, is_waiting
+from controller.reconcile.rerun import is_again, is_by_policy
 from controller.reconcile.runs import run_id
 from controller.reconcile.status import at_rest, put_if_new, sighted
 
 __all__ = ["Observed", "Plan", "plan"]
-
-CLOCK_ERROR = timedelta(days=1)  # a slot answered so far ahead was answered by a wrong clock
 
 
 def plan(declaration: Declaration | None, observed: Observed, now: datetime) -> Plan:
@@ -53,7 +52,14 @@ def retire(observed: Observed, now: datetime) -> Plan:
     status = observed.status
     if status is None:
         return Plan()
-    gone = replace(status, retired=True, suspended=False, answered_change=status.change)
+    gone = replace(
+        status,
+        retired=True,
+        suspended=False,
+        answered_change=status.change,
+        watched_since=None,
+        conditions=drop(status.conditions, MISSED),
+    )
     changes: list[Change] = [
         *(skip(run, "Retired", now) for run in observed.active if is_to_go(run)),
         *(forget(status, identity) for identity in sorted(status.answered)),
@@ -71,31 +77,37 @@ class Pass:
         self.observed = observed
         self.now = now
         self.policy = declaration.concurrency_policy
-        self.before = observed.status or WorkflowStatus(
-            source=declaration.source, name=declaration.name
-        )
+        before = observed.status or WorkflowStatus(source=declaration.source, name=declaration.name)
+        self.suspension = suspension.due(before, declaration, now)
+        if self.suspension is not None:
+            before = replace(before, suspension=self.suspension.suspension)
+            observed = replace(observed, status=before)
+        self.before = before
         self.rests = at_rest(declaration, observed)
-        self.after = self.before if self.rests else sighted(self.before, declaration, observed)
+        self.after = before if self.rests else sighted(before, declaration, observed, now)
         self.waiting = [run for run in observed.active if is_waiting(run)]
         self.starting: list[Run] = []  # created by this pass
         self.moments: list[datetime] = []  # when to look again
 
     def plan(self) -> Plan:
         quiet = self.rests and not self.waiting
-        changes = [*(() if quiet else self.on_change()), *self.on_schedules()]
+        changes = [*(() if quiet else self.on_change()), *self.on_schedules(), *self.on_upstreams()]
         if self.left():
             changes += self.on_waiting()
             self.moments += [run.not_before for run in self.left() if run.not_before]
+        self.look_at(self.before.suspension.until if self.before.suspension else None)
+        self.look_at(expectation.moment(self.after, self.declaration))
         return Plan(
-            changes=(*self.status(), *changes),
+            changes=(*filter(None, (self.suspension,)), *self.status(), *changes),
             cancels=tuple(self.cancels()),
             wake_at=min((one for one in self.moments if one > self.now), default=None),
         )
 
     def status(self) -> Iterator[Change]:
-        if self.rests and self.before.health is health_of(self.before):
+        after = expectation.noted(self.after, self.declaration, self.now)
+        if self.rests and after is self.before and after.health is health_of(after):
             return
-        status = judged(self.after, self.observed.fault, self.now)
+        status = judged(after, self.observed.fault, self.now)
         yield from put_if_new(self.observed.status, status, self.now)
 
     # Changes of the spec or of declared inputs.
@@ -110,11 +122,26 @@ class Pass:
             self.after = replace(self.after, answered_change=self.after.change)
             yield self.create(self.run(Trigger.CHANGE, f"change:{self.after.change}"))
 
+    # Ends of upstreams.
+
+    def on_upstreams(self) -> Iterator[Change]:
+        """Start a run for each wanted end; but for Allow the newest takes the place of others."""
+        marks, due = upstream.answers(self.declaration, self.after, self.observed.ends, self.now)
+        yield from marks
+        alone = bool(due) and self.policy is not ConcurrencyPolicy.ALLOW
+        if alone:
+            yield from self.skip_all([*upstream.superseded(self.waiting)], "Superseded")
+        for one in due:
+            run = upstream.triggered(self.run(Trigger.UPSTREAM, upstream.identity(one.end)), one)
+            yield self.create(run, skipped="Superseded" if alone and one is not due[-1] else "")
+
     # Schedules.
 
     def on_schedules(self) -> Iterator[Change]:
         declared = {one.identity: one for one in self.declaration.schedules}
-        for identity in sorted({*self.before.answered} - {*declared}):
+        for identity in sorted(
+            {*self.before.answered} - {*declared} - upstream.markers(self.declaration)
+        ):
             yield forget(self.before, identity)
         for identity, one in sorted(declared.items()):
             answered = self.before.answered.get(identity)
@@ -152,7 +179,7 @@ class Pass:
     # Runs that wait.
 
     def on_waiting(self) -> Iterator[Change]:
-        slots = [run for run in self.left() if run.trigger is Trigger.SCHEDULE]
+        slots = [run for run in self.left() if is_by_policy(run)]
         created = {run.id for run in self.starting}
         late = [run for run in slots if self.is_too_late(run)]
         yield from self.skip_all(late, "QueueTimeout")
@@ -175,13 +202,13 @@ class Pass:
         return any(self.is_in_the_way(other, run, moment) for other in self.unfinished())
 
     def is_in_the_way(self, other: Run, run: Run, moment: datetime) -> bool:
-        if other.id == run.id or other.created_at > moment:
-            return False
+        if other.id == run.id or other.created_at > moment or other.trigger is Trigger.BACKFILL:
+            return False  # a slot waits for a backfill's run, and is not lost to it
         return not is_delayed(other) or (other.not_before or moment, other.id) < (moment, run.id)
 
     def is_too_late(self, run: Run) -> bool:
-        """A slot waits so long for its turn and no longer; changes are never dropped."""
-        if self.declaration.queue_timeout is None:
+        """A slot waits so long for its turn and no longer; one that had its turn has it again."""
+        if self.declaration.queue_timeout is None or run.reason:
             return False
         end = (run.not_before or run.created_at) + self.declaration.queue_timeout
         self.look_at(end)
@@ -205,8 +232,9 @@ class Pass:
                 yield run.id, "Replaced"
 
     def replaces(self, new: Run, old: Run) -> bool:
-        if new.trigger is Trigger.SCHEDULE:
-            return self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+        if is_by_policy(new):
+            replacing = self.policy is ConcurrencyPolicy.REPLACE and self.is_ripe(new)
+            return replacing and old.trigger is not Trigger.BACKFILL
         trigger = self.declaration.on_change
         both = new.trigger is old.trigger is Trigger.CHANGE
         return both and trigger is not None and trigger.cancel_in_progress and is_older(old, new)
@@ -234,19 +262,11 @@ class Pass:
         )
 
     def create(self, run: Run, skipped: str = "") -> CreateRun:
-        if not skipped:
+        if skipped:
+            return CreateRun(run=as_skipped(run, skipped, self.now))
+        if not run.phase.terminal:
             self.starting.append(run)
-            return CreateRun(run=run)
-        return CreateRun(
-            run=replace(
-                run,
-                phase=Phase.SKIPPED,
-                reason=skipped,
-                inputs={},
-                not_before=None,
-                finished_at=self.now,
-            )
-        )
+        return CreateRun(run=run)
 
     def slot(self, schedule: Schedule, slot: datetime) -> Run:
         moment = cron.judged(self.declaration, schedule, slot)
@@ -275,6 +295,27 @@ class Pass:
             inputs=dict(self.observed.inputs),
             created_at=self.now,
         )
+
+
+def as_skipped(run: Run, reason: str, now: datetime) -> Run:
+    """Return a run that is made for the record: it never starts."""
+    return replace(
+        run,
+        phase=Phase.SKIPPED,
+        reason=reason,
+        spec="",
+        inputs={},
+        not_before=None,
+        finished_at=now,
+    )
+
+
+def is_unchanged(declaration: Declaration, status: WorkflowStatus | None, run: Run) -> bool:
+    """Tell whether a slot's run, its params resolved, would repeat its schedule's last success."""
+    schedule = next((one for one in declaration.schedules if one.identity == run.schedule), None)
+    if schedule is None or schedule.run_policy is not RunPolicy.IF_CHANGED or status is None:
+        return False
+    return run.trigger is Trigger.SCHEDULE and status.last_keys.get(schedule.identity) == run.key
 
 
 def is_superseded(run: Run) -> bool:

@@ -16,6 +16,7 @@ from controller.model.workflow import Workflow
 from controller.reconcile.runs import run_id
 
 RETRIED, REUSED = "Retried", "Reused"
+BY_POLICY = frozenset({Trigger.SCHEDULE, Trigger.WEBHOOK})  # may be dropped by `concurrencyPolicy`
 FOREGROUND = "exec"  # runs of a command that is over: nobody goes on with them
 
 
@@ -161,3 +162,8 @@ def lost_inputs(run: Run, *, lasting: bool, kept: Mapping[str, str]) -> tuple[st
 def is_again(run: Run) -> bool:
     """Tell whether a run that begins runs again what was recorded: by `retry`, or by `rerun`."""
     return run.reason == RETRIED or run.trigger is Trigger.RERUN
+
+
+def is_by_policy(run: Run) -> bool:
+    """Tell whether the run's own trigger put it up; what a person asks for again is manual."""
+    return run.trigger in BY_POLICY and not is_again(run)

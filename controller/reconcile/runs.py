@@ -1,9 +1,11 @@
 """Runs before they start: their ids, who may start now, and why the others wait."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import heapify, heappop
+from typing import NamedTuple
 
 from controller import digest
 from controller.model.run import Attempt, Phase, Run, Trigger
@@ -72,6 +74,8 @@ def interrupted_rerun(lost: Run, workflow: Workflow, now: datetime) -> Run | Non
     if lost.rerun_of is not None or on_interrupt(workflow) is not OnInterrupt.RERUN:
         return None
     identity = f"interrupted:{lost.id}"
+    if lost.trigger is Trigger.BACKFILL:  # it stays in its backfill
+        identity = f"{lost.identity}:interrupted"
     return replace(
         lost,
         id=run_id(lost.source, lost.workflow, identity),
@@ -99,11 +103,23 @@ def on_interrupt(workflow: Workflow) -> OnInterrupt:
     return OnInterrupt.RERUN if workflow.steps and caches else OnInterrupt.FAIL
 
 
+class GroupLimit(NamedTuple):
+    """A concurrency group that a run has to find room in."""
+
+    group: str  # "source/name"; the bare name of a group of the configuration
+    limit: int  # claimed runs at once
+
+
+def no_group(key: tuple[str, str]) -> None:
+    """Return the limit of a workflow without a group."""
+    del key
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Runs to start now, in order; the others and why each waits; when a wait ends by itself."""
 
-    start: tuple[Run, ...]
+    start: tuple[Run, ...]  # with the group in which each takes a place
     rest: tuple[Run, ...]
     why: Callable[[Run], str]
     wake_at: datetime | None
@@ -121,6 +137,7 @@ def claimable(
     max_runs: int,
     now: datetime,
     policy: Callable[[tuple[str, str]], ConcurrencyPolicy],
+    group_limit: Callable[[tuple[str, str]], GroupLimit | None] = no_group,
 ) -> Choice:
     """Choose which Pending runs start: by priority, then time, as far as the limits allow.
 
@@ -130,29 +147,72 @@ def claimable(
         max_runs: how many may be claimed at once (maxParallel.runs).
         now: the pass's single reading of the clock.
         policy: of a workflow (source, name); but for Allow one of its runs is active at a time.
+        group_limit: of a workflow; a full group holds back its own workflows' runs, and no others.
     """
     waiting, active = list(pending), list(running)
-    busy = {key_of(run) for run in active}
+    room = Room(active, policy, group_limit)
     free = max_runs - len(active)
     start: dict[str, Run] = {}
-    queue = in_order(waiting, now) if free > 0 else iter(())
-    for run in queue:
-        if key_of(run) in busy and policy(key_of(run)) is not ConcurrencyPolicy.ALLOW:
-            continue
-        start[run.id] = run
-        busy.add(key_of(run))
-        if len(start) == free:
-            break
+    for run in in_order(waiting, now) if free > 0 else ():
+        if not room.is_busy(run) and room.full_group(run) is None:
+            start[run.id] = room.taken_by(run)
+            if len(start) == free:
+                break
 
     def why(run: Run) -> str:
         if is_early(run, now):
             return f"not before {run.not_before:%Y-%m-%dT%H:%M:%SZ}"
-        if key_of(run) in busy and policy(key_of(run)) is not ConcurrencyPolicy.ALLOW:
+        if room.is_busy(run):
             return "another run of this workflow is active"
+        if (full := room.full_group(run)) is not None:
+            return f"the group {full.group} is full ({full.limit})"
         return f"maxParallel.runs ({max_runs}) are running"
 
     rest = tuple(run for run in waiting if run.id not in start)
     return Choice(tuple(start.values()), rest, why, next_moment(waiting, now))
+
+
+class Room:
+    """What the runs that are active leave to others."""
+
+    def __init__(
+        self,
+        active: Iterable[Run],
+        policy: Callable[[tuple[str, str]], ConcurrencyPolicy],
+        group_limit: Callable[[tuple[str, str]], GroupLimit | None],
+    ) -> None:
+        self._policy = policy
+        self._group_limit = group_limit
+        self._busy: set[tuple[str, str]] = set()
+        self._filling: set[tuple[str, str]] = set()  # workflows with an active run of a backfill
+        self._held: Counter[str | None] = Counter()
+        for run in active:
+            self._note(run)
+
+    def _note(self, run: Run) -> None:
+        self._busy.add(key_of(run))
+        if run.trigger is Trigger.BACKFILL:
+            self._filling.add(key_of(run))
+        self._held[run.group] += 1
+
+    def is_busy(self, run: Run) -> bool:
+        """Tell whether another run of the workflow is in the way; backfills go one by one."""
+        key = key_of(run)
+        if run.trigger is Trigger.BACKFILL and key in self._filling:
+            return True
+        return key in self._busy and self._policy(key) is not ConcurrencyPolicy.ALLOW
+
+    def full_group(self, run: Run) -> GroupLimit | None:
+        """Return the run's group when it has no place left."""
+        limit = self._group_limit(key_of(run))
+        return limit if limit is not None and self._held[limit.group] >= limit.limit else None
+
+    def taken_by(self, run: Run) -> Run:
+        """Return the run with the place that it takes."""
+        limit = self._group_limit(key_of(run))
+        run = replace(run, group=limit.group if limit else None)
+        self._note(run)
+        return run
 
 
 def in_order(pending: Iterable[Run], now: datetime) -> Iterator[Run]:
@@ -172,8 +232,10 @@ def is_early(run: Run, now: datetime) -> bool:
     return run.not_before is not None and run.not_before > now
 
 
-def order(run: Run) -> tuple[int, datetime, str]:
-    return (-run.priority, run.scheduled_time or run.created_at, run.id)
+def order(run: Run) -> tuple[int, bool, datetime, str]:
+    """Backfills come last of their priority: what is due now does not wait for the past."""
+    backfill = run.trigger is Trigger.BACKFILL
+    return (-run.priority, backfill, run.scheduled_time or run.created_at, run.id)
 
 
 def next_moment(pending: Iterable[Run], now: datetime) -> datetime | None:

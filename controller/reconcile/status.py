@@ -5,13 +5,17 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.model.changes import PutWorkflow
-from controller.model.condition import WorkflowStatus
+from controller.model.condition import MISSED, WorkflowStatus, find
 from controller.model.run import Event
 from controller.model.source import Declaration
+from controller.reconcile import expectation
 from controller.reconcile.observed import Observed
+from controller.reconcile.suspension import is_suspended
 
 
-def sighted(before: WorkflowStatus, declaration: Declaration, observed: Observed) -> WorkflowStatus:
+def sighted(
+    before: WorkflowStatus, declaration: Declaration, observed: Observed, now: datetime
+) -> WorkflowStatus:
     """Return the status with the declaration taken in: numbers rise with what differs.
 
     A change that starts no run is answered here; one that is wanted stays unanswered until its run
@@ -29,19 +33,13 @@ def sighted(before: WorkflowStatus, declaration: Declaration, observed: Observed
         spec_digest=declaration.spec_digest,
         inputs=dict(observed.inputs),
         revision=observed.revision,
-        suspended=suspended(before, declaration),
+        suspended=is_suspended(before, declaration),
         retired=False,
     )
     held_back = before.answered_change < before.change
     if declaration.on_change is None or not (held_back or wants(declaration, before, after)):
         after = replace(after, answered_change=after.change)
-    return after
-
-
-def suspended(before: WorkflowStatus, declaration: Declaration) -> bool:
-    if before.suspend_override is not None:
-        return before.suspend_override
-    return declaration.suspended
+    return expectation.watched(before, after, declaration, now)
 
 
 def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:
@@ -68,7 +66,8 @@ def at_rest(declaration: Declaration, observed: Observed) -> bool:
         and status.spec_digest == declaration.spec_digest
         and (status.file, status.blob, status.document)
         == (declaration.file, declaration.blob, declaration.document)
-        and status.suspended == suspended(status, declaration)
+        and status.suspended == is_suspended(status, declaration)
+        and (status.watched_since is None) == (declaration.expect_every is None)
         and dict(status.inputs) == dict(observed.inputs)
     )
 
@@ -95,18 +94,25 @@ def words(before: WorkflowStatus | None, after: WorkflowStatus) -> tuple[str, st
     old = before or WorkflowStatus(source=after.source, name=after.name)
     first = before is None or old.generation == 0 < after.generation
     table = (
-        (old.valid and not after.valid, "InvalidManifest", ready_message(after)),
+        (old.valid and not after.valid, "InvalidManifest", message_of(after, "Ready")),
         (first, "WorkflowLoaded", after.file),
         (after.retired and not old.retired, "WorkflowRetired", ""),
         (old.retired and not after.retired, "WorkflowRestored", after.file),
         (after.generation > old.generation, "SpecChanged", f"generation {after.generation}"),
         (after.change > old.change, "InputsChanged", f"change {after.change}"),
-        (after.suspended and not old.suspended, "Suspended", ""),
+        (after.suspended and not old.suspended, "Suspended", str(after.suspension or "")),
         (old.suspended and not after.suspended, "Resumed", ""),
         (after.valid and not old.valid, "ManifestRepaired", after.file),
+        (is_missed(after) and not is_missed(old), "Missed", message_of(after, MISSED)),
+        (is_missed(old) and not is_missed(after), "SuccessSeen", ""),
     )
     return next(((reason, message) for true, reason, message in table if true), ("", ""))
 
 
-def ready_message(status: WorkflowStatus) -> str:
-    return next((one.message for one in status.conditions if one.type == "Ready"), "")
+def message_of(status: WorkflowStatus, type_: str) -> str:
+    found = find(status.conditions, type_)
+    return found.message if found is not None else ""
+
+
+def is_missed(status: WorkflowStatus) -> bool:
+    return find(status.conditions, MISSED) is not None

@@ -171,12 +171,19 @@ def composed(
 
 
 def read_with(path: str, plain: ParsedFile, around: Surroundings, parse: Parse) -> ParsedFile:
+    placed = placed_in(path, plain, around)
+    if isinstance(placed, ParsedFile):
+        return placed
+    return parse(path, placed) if placed.mark else plain
+
+
+def placed_in(path: str, plain: ParsedFile, around: Surroundings) -> ParsedFile | Around:
+    """Return what to read a file with where it stands, or the file when that is settled."""
     if all(one.kind != WORKFLOW for one in plain.documents):
         return plain
     if (fault := around.broken(path)) is not None:
         return held_back(plain, fault)
-    with_ = around.around(path, agents_of(plain))
-    return parse(path, with_) if with_.mark else plain
+    return around.around(path, agents_of(plain))
 
 
 def agents_of(file: ParsedFile) -> tuple[str, ...]:

@@ -11,12 +11,12 @@ from controller import __version__
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.run import Phase
-from controller.serve import again, cache, problems
+from controller.serve import again, backfill, cache, drain, hooks, problems, suspend
 from controller.serve.cursor import decode, encode
 from controller.serve.follow import follow_log
 from controller.serve.metrics import Metrics
 from controller.serve.paging import API, Cursor, Limit, View, page, there
-from controller.serve.ports import Controller, Records
+from controller.serve.ports import Controller, Deliveries, Records
 
 
 class RunRequest(BaseModel):
@@ -35,7 +35,9 @@ class CancelRequest(BaseModel):
     now: bool = False
 
 
-def create_app(controller: Controller, records: Records, metrics: Metrics) -> FastAPI:
+def create_app(
+    controller: Controller, records: Records, metrics: Metrics, deliveries: Deliveries
+) -> FastAPI:
     """Return the API of one controller."""
     app = FastAPI(title="Rondel", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
@@ -44,7 +46,11 @@ def create_app(controller: Controller, records: Records, metrics: Metrics) -> Fa
     single(app, records)
     acts(app, controller)
     again.install(app, controller)
+    backfill.install(app, controller)
+    suspend.install(app, controller)
     cache.install(app, controller, records)
+    drain.install(app, controller)
+    hooks.install(app, deliveries)
     return app
 
 

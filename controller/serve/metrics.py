@@ -1,6 +1,6 @@
 """Prometheus metrics, fed by the changes that the store has written. Never labelled by run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from controller.model.changes import (
     Change,
     CreateRun,
+    DropSource,
     FinishRun,
     PutSource,
     PutStep,
@@ -87,11 +88,18 @@ class Metrics:
         self._statuses: dict[tuple[str, ...], str] = {}
         self._open: dict[str, Run] = {}
         self._started: dict[str, datetime] = {}
-        self._queue.labels("").set_function(self._waiting)
+        self._depths: Callable[[], Mapping[str, int]] = dict
 
     def text(self) -> bytes:
         """Return the exposition."""
+        self._queue.clear()
+        for group, depth in {"": 0, **self._depths()}.items():
+            self._queue.labels(group).set(depth)
         return generate_latest(self.registry)
+
+    def watch_queue(self, depths: Callable[[], Mapping[str, int]]) -> None:
+        """Tell how many runs wait, by group; "" is of the workflows without one."""
+        self._depths = depths
 
     def reconciled(self, kind: str, seconds: float) -> None:
         self._reconcile.labels(kind).observe(seconds)
@@ -122,10 +130,8 @@ class Metrics:
                 self._ended(step)
             case PutWorkflow(status=one):
                 self._judged("Workflow", one.source, one.name, one.conditions)
-            case PutSource(status=source):
-                self._judged("Source", source.name, source.name, source.conditions)
-                if source.last_success_at:
-                    self._fetched.labels(source.name).set(source.last_success_at.timestamp())
+            case PutSource() | DropSource():
+                self._source(change)
             case _:
                 pass  # nothing is measured of it
 
@@ -134,9 +140,6 @@ class Metrics:
             self._step_seconds.observe((step.finished_at - step.started_at).total_seconds())
         if step.cache:
             self._asked.labels(step.cache["result"]).inc()
-
-    def _waiting(self) -> float:
-        return float(len(self._open) - len(self._started))
 
     def _created(self, run: Run) -> None:
         if not run.phase.terminal:
@@ -164,6 +167,21 @@ class Metrics:
 
     def _count(self, run: Run, phase: Phase) -> None:
         self._runs.labels(run.source, run.workflow, str(phase), str(run.trigger)).inc()
+
+    def _source(self, change: PutSource | DropSource) -> None:
+        if isinstance(change, DropSource):
+            self._gone(change.name)
+            return
+        source = change.status
+        self._judged("Source", source.name, source.name, source.conditions)
+        if source.last_success_at:
+            self._fetched.labels(source.name).set(source.last_success_at.timestamp())
+
+    def _gone(self, source: str) -> None:
+        """A source that left the configuration is measured no more."""
+        for key in [one for one in self._statuses if one[:2] == ("Source", source)]:
+            self._condition.remove(*key, self._statuses.pop(key))
+        self._fetched.remove(source)
 
     def _judged(self, kind: str, source: str, name: str, conditions: tuple[Condition, ...]) -> None:
         """One series for each condition, of the status it has: not one for each it could have."""

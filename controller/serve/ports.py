@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from controller.model.cache import CacheEntry, Prune
+from controller.model.condition import Suspension
 from controller.model.run import Run
 from controller.model.workflow import Json
+from controller.reconcile.backfill import Wish
 
 T = TypeVar("T")
 
@@ -17,6 +20,15 @@ class Readiness:
 
     ok: bool
     checks: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draining:
+    """Whether the controller claims no run any more; how many run still, and how many wait."""
+
+    draining: bool
+    running: int
+    waiting: int
 
 
 class Controller(Protocol):
@@ -33,6 +45,19 @@ class Controller(Protocol):
         key: str | None = None,
     ) -> Run:
         """Create a manual run. Raises UsageError, RefusedError."""
+        ...
+
+    async def backfill(
+        self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
+    ) -> tuple[list[Run], int]:
+        """Create a run for each slot; return them, and how many are new.
+
+        Raises UsageError, RefusedError.
+        """
+        ...
+
+    async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
+        """Cancel what is left of a backfill; return how many runs. Raises RefusedError."""
         ...
 
     async def retry(self, run_id: str, *, queue: bool = False) -> Run:
@@ -59,12 +84,50 @@ class Controller(Protocol):
         """Forget kept results of steps; return them."""
         ...
 
+    async def suspend(
+        self, source: str, workflow: str | None, suspension: Suspension | None
+    ) -> None:
+        """Suspend a workflow or a source; None resumes it. Raises UsageError, RefusedError."""
+        ...
+
     def reconcile(self, source: str) -> None:
         """Have a source looked at now. Raises UsageError."""
         ...
 
+    async def drain(self, *, undo: bool = False) -> Draining:
+        """Claim no run any more; with `undo` claim again."""
+        ...
+
+    def draining(self) -> Draining:
+        """Return whether runs are claimed, and how many run and wait."""
+        ...
+
     async def readiness(self) -> Readiness:
-        """Look whether the work can be done: `loaded`, `stopping`, `store`, `engine`."""
+        """Look whether the work can be done, and what stands in its way."""
+        ...
+
+
+class Outcome(StrEnum):
+    """What became of a webhook."""
+
+    TAKEN = "Taken"
+    NOTHING = "Nothing"  # a ping: it was signed, and asks for nothing
+    REPEATED = "Repeated"
+    REFUSED = "Refused"
+
+
+class Deliveries(Protocol):
+    """Who takes webhooks."""
+
+    def admits(self, peer: str) -> bool:
+        """Tell whether one more webhook of this address is looked at now."""
+        ...
+
+    async def accept(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Take a webhook when its signature holds: what it starts is kept when this returns.
+
+        `headers` are by their names in lower case. Raises TransientError when it can't be kept.
+        """
         ...
 
 

@@ -39,7 +39,9 @@ def install(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
-        return problem(error.status_code, "HTTP error", str(error.detail))
+        answer = problem(error.status_code, "HTTP error", str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone

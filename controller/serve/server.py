@@ -1,4 +1,4 @@
-"""The API's server, inside the daemon's own loop, on a Unix socket that we bind ourselves."""
+"""The API's server, inside the daemon's own loop, on sockets that we bind ourselves."""
 
 import asyncio
 import os
@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+
+from controller.model.settings import Tls
 
 STOP_SECONDS = 3.0
 MODE = 0o600
+CONNECTIONS = 512  # to the TCP address, at once
+HEAD_SECONDS = 15.0  # for a first request there; uvicorn itself waits for ever
 
 
-class ApiServer:
-    """Serves the API until it is stopped."""
+class Server:
+    """Serves an app on one bound socket until it is stopped."""
 
-    def __init__(self, app: FastAPI, path: Path) -> None:
-        self.path = path
+    def __init__(self, app: Any, bound: socket.socket, **options: Any) -> None:
         self._server = Embedded(
             uvicorn.Config(
                 app,
@@ -26,16 +28,18 @@ class ApiServer:
                 access_log=False,
                 date_header=False,  # it would be as old as the server: see `main_loop`
                 lifespan="off",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,  # nobody says who a peer is but the kernel
                 timeout_graceful_shutdown=2,
-                http=peer_checked(),
+                **options,
             )
         )
-        self._socket: socket.socket | None = None
+        self._socket = bound
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Bind and serve. The folder is ours alone, so nobody else reaches the socket."""
-        self._socket = bind(self.path)
+        """Serve from now on."""
         self._task = asyncio.create_task(
             self._server.serve(sockets=[self._socket]), name="api server"
         )
@@ -45,15 +49,37 @@ class ApiServer:
         )
 
     async def stop(self) -> None:
-        """Let requests end, bounded, and take the socket away."""
+        """Let requests end, bounded."""
         self._server.should_exit = True
         self._server.ended.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_SECONDS)
             self._task.cancel()
+        self._socket.close()
+
+
+class ApiServer(Server):
+    """On the Unix socket. The folder is ours alone, so nobody else reaches it."""
+
+    def __init__(self, app: Any, path: Path) -> None:
+        self.path = path
+        super().__init__(app, bind(path), http=peer_checked())
+
+    async def stop(self) -> None:
+        """Let requests end, bounded, and take the socket away."""
+        await super().stop()
         self.path.unlink(missing_ok=True)
-        if self._socket is not None:
-            self._socket.close()
+
+
+class TcpServer(Server):
+    """On a TCP address, with TLS when there is a certificate."""
+
+    def __init__(self, app: Any, bound: socket.socket, tls: Tls | None) -> None:
+        secured = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key} if tls else {}
+        super().__init__(app, bound, http=impatient(), limit_concurrency=CONNECTIONS, **secured)
+        host, port = bound.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
 class Embedded(uvicorn.Server):
@@ -108,6 +134,22 @@ def peer_checked() -> Any:
             super().connection_made(transport)
 
     return PeerChecked
+
+
+def impatient() -> Any:
+    """Return uvicorn's HTTP protocol, closing connections that never ask for anything."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - only in a server
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(HEAD_SECONDS, self.give_up)
+
+        def give_up(self) -> None:
+            if self.cycle is None:  # no request was read
+                self.transport.close()  # type: ignore[unreachable]  # uvicorn hides that it may be None
+
+    return Impatient
 
 
 def peer_user(sock: Any) -> int:

@@ -5,22 +5,22 @@ from typing import Any
 
 from controller import digest
 from controller.model import changes as c
-from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.run import FAILURES, Attempt, Event, Phase, Run, StepRun, run_key
 from controller.model.workflow import Json
+from controller.store import deliveries, tokens
 from controller.store.blobs import Note
 from controller.store.results import entry_values
 from controller.store.rows import (
     attempt_values,
     clean,
     json_text,
+    read_map,
     run_values,
     step_values,
     time_text,
 )
-from controller.store.status_rows import source_values, workflow_values
+from controller.store.status_rows import source_values, suspension_text, workflow_values
 from controller.store.transaction import Transaction
-
-_FAILURES = {Phase.FAILED, Phase.ERROR, Phase.INTERRUPTED}
 
 
 def apply(tx: Transaction, change: c.Change) -> bool:
@@ -59,9 +59,18 @@ def _created(run: Run) -> Event:
 
 
 def _claim_run(tx: Transaction, change: c.ClaimRun) -> bool:
-    if not tx.change(tx.say.claim_run, {"k_id": change.run, "instance": change.instance}):
+    values = {
+        "k_id": change.run,
+        "instance": change.instance,
+        "group": change.group,
+        "limit": change.limit,
+    }
+    if not tx.change(tx.say.claim_run, values):
         return False
-    tx.tell_of_run(change.run, "RunClaimed", change.at, data={"instance": change.instance})
+    data: dict[str, Json] = {"instance": change.instance}
+    if change.group is not None:
+        data["group"] = change.group
+    tx.tell_of_run(change.run, "RunClaimed", change.at, data=data)
     return True
 
 
@@ -145,9 +154,21 @@ def _note_finished(tx: Transaction, change: c.FinishRun) -> None:
         "k_id": change.run,
         "phase": change.phase.value,
         "success_at": at if change.phase is Phase.SUCCEEDED else None,
-        "failure_at": at if change.phase in _FAILURES else None,
+        "failure_at": at if change.phase in FAILURES else None,
     }
     tx.change(tx.say.note_finished, values)
+    if change.phase is Phase.SUCCEEDED:
+        _note_key(tx, change.run)
+
+
+def _note_key(tx: Transaction, run: str) -> None:
+    """What a schedule's last success was made of: `runPolicy: IfChanged` compares with it."""
+    for source, workflow, schedule, spec_digest, inputs, params in tx.rows(
+        tx.say.keyed_run, {"k_id": run}
+    ):
+        key = {"k_source": source, "k_workflow": workflow, "k_schedule": schedule}
+        made = run_key(spec_digest, read_map(inputs), read_map(params))
+        tx.change(tx.say.note_key, {**key, "key": made})
 
 
 def _start_attempt(tx: Transaction, change: c.StartAttempt) -> bool:
@@ -279,6 +300,14 @@ def _put_workflow(tx: Transaction, change: c.PutWorkflow) -> bool:
     return applied
 
 
+def _put_suspension(tx: Transaction, change: c.PutSuspension) -> bool:
+    """No event: the next pass over the workflow tells of it."""
+    key = {"k_source": change.source, "k_name": change.workflow}
+    return tx.change(
+        tx.say.put_suspension, {**key, "suspension": suspension_text(change.suspension)}
+    )
+
+
 def _put_source(tx: Transaction, change: c.PutSource) -> bool:
     applied = tx.change(tx.say.put_source, source_values(change.status))
     if applied and change.event is not None:
@@ -347,6 +376,7 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.PutStep: _put_step,
     c.PutWorkflow: _put_workflow,
     c.PutSource: _put_source,
+    c.PutSuspension: _put_suspension,
     c.DropSource: _drop_source,
     c.AnswerSchedule: _answer_schedule,
     c.ForgetSchedule: _forget_schedule,
@@ -354,4 +384,7 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.PutCacheEntry: _put_cache_entry,
     c.UseCacheEntry: _use_cache_entry,
     c.DropCacheEntries: _drop_cache_entries,
+    c.TakeDelivery: deliveries.take,
+    c.PutToken: tokens.put,
+    c.DropToken: tokens.drop,
 }

@@ -17,16 +17,15 @@ from controller.errors import UnreachableError
 from controller.model.cache import CacheEntry
 from controller.model.condition import SourceStatus, WorkflowStatus
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
+from controller.model.token import Token
 from controller.model.workflow import Json
-from controller.store import results, rows, status_rows
+from controller.store import deliveries, results, rows, status_rows, tokens
 from controller.store import tables as t
 from controller.store.connection import Connection, explain, open_for_reading
 from controller.store.place import database_path
 from controller.store.rows import Row, time_text
 from controller.store.schema import HEAD, check_not_newer, version
 from controller.store.statements import Query, compiled
-
-Answered = Mapping[str, datetime]
 
 _FEW = 500
 _NEWEST_FIRST = (t.run.c.created_at.desc(), t.run.c.id.desc())
@@ -108,6 +107,10 @@ class Reader:
         except sqlite3.Error as error:
             raise explain(error, self._where) from error
 
+    def run_ids(self) -> set[str]:
+        """Return the ids of all runs that are kept."""
+        return {run for (run,) in self.fetch(select(t.run.c.id))}
+
     def runs(
         self,
         *,
@@ -161,6 +164,12 @@ class Reader:
         begins = (t.run.c.id >= prefix) & (t.run.c.id < prefix + "\U0010ffff")
         query = select(t.run).where(begins).order_by(*_NEWEST_FIRST).limit(limit)
         return [rows.read_run(row) for row in self.fetch(query)]
+
+    def any_run(self, source: str, workflow: str, prefix: str) -> bool:
+        """Tell whether a run of the workflow has an identity that begins so."""
+        begins = (t.run.c.identity >= prefix) & (t.run.c.identity < prefix + "\U0010ffff")
+        query = _where(select(t.run.c.id), t.run, source=source, workflow=workflow)
+        return bool(self.fetch(query.where(begins).limit(1)))
 
     def steps(self, run_id: str) -> list[StepRun]:
         """Return the run's steps in the manifest's order, combinations by their index."""
@@ -221,26 +230,26 @@ class Reader:
         if not retired:
             query = query.where(t.workflow.c.retired == 0)
         with self.snapshot():
-            answered = self._answered(source=source)
+            slots = self._slots(source=source)
             found = self.fetch(query.order_by(t.workflow.c.source, t.workflow.c.name))
-        return [status_rows.read_workflow(row, answered.get((row[0], row[1]), {})) for row in found]
+        return [status_rows.read_workflow(row, slots.get((row[0], row[1]), {})) for row in found]
 
     def workflow(self, source: str, name: str) -> WorkflowStatus | None:
         """Return one workflow, also a retired one."""
         query = _where(select(t.workflow), t.workflow, source=source, name=name)
         with self.snapshot():
-            answered = self._answered(source=source, workflow=name)
+            slots = self._slots(source=source, workflow=name)
             found = self.fetch(query)
-        return (
-            status_rows.read_workflow(found[0], answered.get((source, name), {})) if found else None
-        )
+        return status_rows.read_workflow(found[0], slots.get((source, name), {})) if found else None
 
-    def _answered(self, **keys: str | None) -> Mapping[tuple[str, str], Answered]:
-        found: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
-        for source, workflow, schedule, through in self.fetch(
+    def _slots(self, **keys: str | None) -> Mapping[tuple[str, str], status_rows.Slots]:
+        found: defaultdict[tuple[str, str], dict[str, tuple[datetime, str | None]]] = defaultdict(
+            dict
+        )
+        for source, workflow, schedule, through, key in self.fetch(
             _where(select(t.schedule), t.schedule, **keys)
         ):
-            found[source, workflow][schedule] = rows.read_time(through)
+            found[source, workflow][schedule] = (rows.read_time(through), key)
         return found
 
     def sources(self) -> list[SourceStatus]:
@@ -282,6 +291,18 @@ class Reader:
         c = t.kept_input.c
         found = self.fetch(select(c.digest, c.blob).where(c.digest.in_(digests)))
         return {str(name): str(blob) for name, blob in found}
+
+    def delivered(self, receiver: str, marks: Collection[str]) -> bool:
+        """Tell whether a webhook with one of these marks was taken before."""
+        return deliveries.delivered(self, receiver, marks)
+
+    def tokens(self) -> list[Token]:
+        """Return every token of the API, by name."""
+        return tokens.listed(self)
+
+    def token(self, digest: str) -> Token | None:
+        """Return the token of that hash, expired or not."""
+        return tokens.of_hash(self, digest)
 
     def instances(self) -> list[status_rows.Instance]:
         """Return the processes that registered and did not sign off, oldest first."""

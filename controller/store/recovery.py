@@ -25,6 +25,11 @@ def known(tx: Transaction) -> set[str]:
     return {instance for (instance,) in tx.rows(_known(), {})}
 
 
+def idle(tx: Transaction) -> list[str]:
+    """Return the registered instances that no run in flight belongs to."""
+    return [instance for (instance,) in tx.rows(_idle(), {})]
+
+
 def take_over(tx: Transaction, gone: Collection[str], at: datetime) -> list[Candidate]:
     """Settle the runs in flight of the instances that are gone.
 
@@ -93,3 +98,10 @@ def _attempts() -> Query:
     return compiled(
         select(t.attempt).where(a.run == given("run")).order_by(a.step, a.index, a.number)
     )
+
+
+@cache
+def _idle() -> Query:
+    flying = text("run.phase IN ('Pending', 'Running')")
+    busy = exists().where(t.run.c.instance == t.instance.c.id, flying)
+    return compiled(select(t.instance.c.id).where(~busy))

@@ -97,6 +97,7 @@ def run_values(run: Run, spec: str) -> Values:
         "started_at": maybe_text(run.started_at),
         "finished_at": maybe_text(run.finished_at),
         "parent": run.parent,
+        "concurrency_group": run.group,
     }
 
 
@@ -133,6 +134,7 @@ def read_run(row: Row, spec: str = "") -> Run:
         started_at=maybe_time(row[27]),
         finished_at=maybe_time(row[28]),
         parent=row[29],
+        group=row[30],
     )
 
 

@@ -111,8 +111,18 @@ class Statements:
     @cached_property
     def claim_run(self) -> Query:
         free = and_(t.run.c.phase == literal("Pending"), t.run.c.instance.is_(None))
+        holder = t.run.alias("run_in_group")
+        in_group = and_(
+            holder.c.concurrency_group == given("group"),
+            text(f"run_in_group.{t.ACTIVE}"),
+            holder.c.instance.is_not(None),
+        )
+        held = select(func.count()).select_from(holder).where(in_group).scalar_subquery()
+        has_place = or_(given("group").is_(None), held < _number("limit"))
         return self._query(
-            update(t.run).where(_is_given(t.run.c.id), free).values(instance=given("instance"))
+            update(t.run)
+            .where(_is_given(t.run.c.id), free, has_place)
+            .values(instance=given("instance"), concurrency_group=given("group"))
         )
 
     @cached_property
@@ -134,13 +144,14 @@ class Statements:
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), taken)
-            .values(**values, instance=None, started_at=None)
+            .values(**values, instance=None, concurrency_group=None, started_at=None)
         )
 
     @cached_property
     def retry_run(self) -> Query:
         bad = text("phase IN ('Cancelled', 'Error', 'Failed', 'Interrupted')")
         empty = {"message": "", "outputs": "{}", "instance": None, "not_before": None}
+        empty |= {"concurrency_group": None}
         return self._query(
             update(t.run)
             .where(_is_given(t.run.c.id), bad)
@@ -195,7 +206,36 @@ class Statements:
                 last_phase=given("phase"),
                 last_success_at=func.coalesce(given("success_at"), w.last_success_at),
                 last_failure_at=func.coalesce(given("failure_at"), w.last_failure_at),
+                failures=case(
+                    (given("success_at").is_not(None), 0),
+                    (given("failure_at").is_not(None), w.failures + 1),
+                    else_=w.failures,
+                ),
             )
+        )
+
+    @cached_property
+    def keyed_run(self) -> Query:
+        """What the key of a schedule's run is made of."""
+        r = t.run.c
+        found = select(r.source, r.workflow, r.schedule, r.spec_digest, r.inputs, r.params)
+        return self._query(found.where(_is_given(r.id), r.schedule.is_not(None)))
+
+    @cached_property
+    def note_key(self) -> Query:
+        s = t.schedule.c
+        own = _is_given(s.source, s.workflow, s.schedule)
+        return self._query(update(t.schedule).where(own).values(last_key=given("key")))
+
+    @cached_property
+    def put_suspension(self) -> Query:
+        w = t.workflow.c
+        counted = case((given("suspension").is_(None), 0), else_=w.failures)
+        return self._query(
+            update(t.workflow)
+            .where(_is_given(w.source, w.name))
+            .where(w.suspension.is_distinct_from(given("suspension")))
+            .values(suspension=given("suspension"), failures=counted)
         )
 
     @cached_property
@@ -281,7 +321,9 @@ class Statements:
     @cached_property
     def put_workflow(self) -> Query:
         return self._replace(
-            t.workflow, "last_run", "last_phase", "last_success_at", "last_failure_at"
+            t.workflow,
+            *("last_run", "last_phase", "last_success_at", "last_failure_at"),
+            *("suspension", "failures"),
         )
 
     @cached_property
@@ -306,7 +348,8 @@ class Statements:
 
     @cached_property
     def answer_schedule(self) -> Query:
-        put = sqlite.insert(t.schedule)
+        names = ("source", "workflow", "schedule", "through")
+        put = sqlite.insert(t.schedule).values({name: bindparam(name) for name in names})
         return self._query(
             put.on_conflict_do_update(
                 index_elements=list(t.schedule.primary_key),

@@ -11,6 +11,7 @@ from controller.model.condition import (
     Health,
     SourceStatus,
     Status,
+    Suspension,
     Sync,
     WorkflowStatus,
 )
@@ -64,8 +65,7 @@ def read_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def workflow_values(status: WorkflowStatus) -> Values:
-    """Return the columns that `PutWorkflow` replaces: neither `answered` nor the last_* ones."""
-    override = status.suspend_override
+    """Return the columns that `PutWorkflow` replaces: not what runs, slots and suspensions left."""
     return {
         "source": status.source,
         "name": status.name,
@@ -77,7 +77,6 @@ def workflow_values(status: WorkflowStatus) -> Values:
         "inputs": json_text(status.inputs),
         "revision": status.revision,
         "suspended": int(status.suspended),
-        "suspend_override": None if override is None else int(override),
         "retired": int(status.retired),
         "valid": int(status.valid),
         "conditions": conditions_text(status.conditions),
@@ -86,10 +85,39 @@ def workflow_values(status: WorkflowStatus) -> Values:
         "blob": status.blob,
         "document": status.document,
         "answered_change": status.answered_change,
+        "watched_since": maybe_text(status.watched_since),
     }
 
 
-def read_workflow(row: Row, answered: Mapping[str, datetime]) -> WorkflowStatus:
+def suspension_text(suspension: Suspension | None) -> str | None:
+    if suspension is None:
+        return None
+    told = {
+        "by": suspension.by,
+        "reason": suspension.reason,
+        "at": time_text(suspension.at),
+        "until": maybe_text(suspension.until),
+    }
+    return json_text(told)
+
+
+def read_suspension(text: str | None) -> Suspension | None:
+    if text is None:
+        return None
+    told = json.loads(text)
+    return Suspension(
+        by=told["by"],
+        reason=told["reason"],
+        at=read_time(told["at"]),
+        until=maybe_time(told["until"]),
+    )
+
+
+Slots = Mapping[str, tuple[datetime, str | None]]
+"""Schedule -> its newest answered slot, and the key of its last success."""
+
+
+def read_workflow(row: Row, slots: Slots) -> WorkflowStatus:
     return WorkflowStatus(
         source=row[0],
         name=row[1],
@@ -101,20 +129,23 @@ def read_workflow(row: Row, answered: Mapping[str, datetime]) -> WorkflowStatus:
         inputs=read_map(row[7]),
         revision=row[8],
         suspended=bool(row[9]),
-        suspend_override=None if row[10] is None else bool(row[10]),
-        retired=bool(row[11]),
-        valid=bool(row[12]),
-        conditions=read_conditions(row[13]),
-        sync=_SYNC[row[14]],
-        health=_HEALTH[row[15]],
-        last_run=row[16],
-        last_phase=None if row[17] is None else PHASE[row[17]],
-        last_success_at=maybe_time(row[18]),
-        last_failure_at=maybe_time(row[19]),
-        blob=row[20],
-        document=row[21],
-        answered_change=row[22],
-        answered=answered,
+        retired=bool(row[10]),
+        valid=bool(row[11]),
+        conditions=read_conditions(row[12]),
+        sync=_SYNC[row[13]],
+        health=_HEALTH[row[14]],
+        last_run=row[15],
+        last_phase=None if row[16] is None else PHASE[row[16]],
+        last_success_at=maybe_time(row[17]),
+        last_failure_at=maybe_time(row[18]),
+        blob=row[19],
+        document=row[20],
+        answered_change=row[21],
+        suspension=read_suspension(row[22]),
+        failures=row[23],
+        watched_since=maybe_time(row[24]),
+        answered={name: through for name, (through, _) in slots.items()},
+        last_keys={name: key for name, (_, key) in slots.items() if key is not None},
     )
 
 
@@ -134,6 +165,7 @@ def source_values(status: SourceStatus) -> Values:
         "health": status.health.value,
         "workflows": status.workflows,
         "last_success_at": maybe_text(status.last_success_at),
+        "suspension": suspension_text(status.suspension),
     }
 
 
@@ -153,6 +185,7 @@ def read_source(row: Row) -> SourceStatus:
         health=_HEALTH[row[11]],
         workflows=row[12],
         last_success_at=maybe_time(row[13]),
+        suspension=read_suspension(row[14]),
     )
 
 

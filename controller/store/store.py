@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from controller import layout
@@ -17,7 +18,8 @@ from controller.disk import explain_os
 from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
-from controller.store import parse_cache, recovery, results, retention
+from controller.model.workflow import History
+from controller.store import deliveries, limits, parse_cache, recovery, results, retention
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
@@ -26,6 +28,7 @@ from controller.store.instances import (
     InstanceLock,
     drop_dead_locks,
     is_alive,
+    lock_path,
     make_private,
 )
 from controller.store.place import database_path
@@ -39,6 +42,8 @@ from controller.store.transaction import Context, Transaction
 from controller.store.writer import Call, Writer
 
 T = TypeVar("T")
+
+NO_LIMITS: Mapping[limits.Key, History] = MappingProxyType({})
 
 _READERS = 2  # threads
 _TRIM_EVERY = 1_000
@@ -191,15 +196,26 @@ class Store:
         """Return step -> the newest results of each of these steps of a workflow."""
         return await self.read(lambda reader: results.newest(reader, scopes, workflow, steps))
 
-    async def housekeep(self, keep: Keep) -> int:
-        """Drop what is beyond its limits, little by little; return how many runs went."""
+    async def housekeep(self, keep: Keep, own: Mapping[limits.Key, History] = NO_LIMITS) -> int:
+        """Drop what is beyond its limits, little by little; return how many runs went.
+
+        `own` has the limits that each declared workflow sets; others keep the last they set.
+        """
         now = self._clock.now()
+        if said := await self.read(lambda reader: limits.changed(reader, own)):
+            await self.write(limits.put(said))
         dropped = 0
-        while some := await self.write(retention.drop_runs(keep, now)):
-            dropped += some
+        while found := await self.read(lambda reader: retention.surplus(reader, keep, now)):
+            went = [await self.write(retention.drop_runs(b)) for b in retention.batches(found)]
+            dropped += sum(went)
+            if not any(went):
+                break  # all were taken up meanwhile
+        await self._forget_dead()
         await self.write(retention.drop_specs)
         await self.write(retention.drop_inputs)
-        await self.write(retention.drop_events(keep, now))
+        while await self.write(retention.drop_events(keep, now)):
+            pass
+        await self.write(deliveries.drop_old(now))
         while await self.write(results.drop_expired(now)):
             pass
         while await self.write(results.drop_beyond(keep.results_size)):
@@ -209,6 +225,16 @@ class Store:
         if old:
             await self.write(retention.drop_blobs(self.blobs, old, before))
         return dropped
+
+    async def _forget_dead(self) -> None:
+        """Forget the instances that are gone and have left nothing to settle."""
+        for instance in await self.write(self._drop_dead):
+            lock_path(self.state_dir, instance).unlink(missing_ok=True)
+
+    def _drop_dead(self, tx: Transaction) -> list[str]:
+        dead = [one for one in recovery.idle(tx) if not is_alive(self.state_dir, one)]
+        tx.change_many(tx.say.drop_instance, [{"k_id": one} for one in dead])
+        return dead
 
     async def close(self) -> None:
         """Write what is queued, sign this instance off and let go of everything."""

@@ -47,6 +47,8 @@ def _id(name: str) -> Column[str]:
 
 
 IS_CALLED = "parent IS NOT NULL"
+IS_RERUN = "rerun_of IS NOT NULL"
+HOLDS_A_PLACE = f"concurrency_group IS NOT NULL AND {ACTIVE}"
 
 run = Table(
     "run",
@@ -81,11 +83,14 @@ run = Table(
     _time("started_at"),
     _time("finished_at"),
     _text("parent", None),  # the run whose step this one is
+    _text("concurrency_group", None),  # of a claimed run
     UniqueConstraint("source", "workflow", "identity", name="run_identity"),
     Index("run_by_parent", "parent", sqlite_where=text(IS_CALLED)),
+    Index("run_by_rerun", "rerun_of", sqlite_where=text(IS_RERUN)),
     Index("run_by_workflow", "source", "workflow", "created_at"),
     Index("run_by_time", "created_at"),
     Index("run_active", "phase", sqlite_where=text(ACTIVE)),
+    Index("run_by_group", "concurrency_group", sqlite_where=text(HOLDS_A_PLACE)),
 )
 
 spec = Table(
@@ -173,7 +178,6 @@ workflow = Table(
     _text("inputs"),
     _text("revision"),
     _count("suspended"),
-    Column("suspend_override", Integer, nullable=True),
     _count("retired"),
     _count("valid"),
     _text("conditions"),
@@ -186,6 +190,9 @@ workflow = Table(
     _id("blob"),
     Column("document", Integer, nullable=False),
     _count("answered_change"),
+    _text("suspension", None),  # JSON
+    Column("failures", BigInteger, nullable=False, server_default="0"),
+    _time("watched_since"),
     PrimaryKeyConstraint("source", "name"),
 )
 
@@ -196,6 +203,7 @@ schedule = Table(
     _id("workflow"),
     _id("schedule"),
     _id("through"),
+    _text("last_key", None),  # of the run that succeeded last
     PrimaryKeyConstraint("source", "workflow", "schedule"),
     sqlite_with_rowid=False,
 )
@@ -217,6 +225,7 @@ source = Table(
     _text("health"),
     _count("workflows"),
     _time("last_success_at"),
+    _text("suspension", None),  # JSON
 )
 
 instance = Table(
@@ -292,4 +301,36 @@ kept_input = Table(
     _id("blob"),
     _count("size"),
     _id("created_at"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _id("receiver"),
+    _id("mark"),  # its id, or the digest of what was signed
+    _id("at"),
+    PrimaryKeyConstraint("receiver", "mark"),
+    Index("delivery_by_time", "at"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _id("role"),
+    _id("hash"),
+    _id("created_at"),
+    _time("expires_at"),
+    Index("token_by_hash", "hash", unique=True),
+)
+
+history_limit = Table(
+    "history_limit",
+    metadata,
+    _id("source"),
+    _id("workflow"),
+    Column("successful", Integer, nullable=True),  # None: as many as the configuration says
+    Column("failed", Integer, nullable=True),
+    _count("keep_last"),
+    PrimaryKeyConstraint("source", "workflow"),
 )

@@ -16,22 +16,25 @@ from tests.bench.change import change
 from tests.bench.cold import cold
 from tests.bench.commit import commit
 from tests.bench.crash import crash
+from tests.bench.due import due
 from tests.bench.fan import fan
 from tests.bench.idle import idle
 from tests.bench.jitter import jitter
 from tests.bench.record import record
 from tests.bench.rows import Row, table
 from tests.bench.scale import SCALES, Scale
+from tests.bench.soak import soak
 from tests.bench.start import start
 from tests.bench.steady import steady
 from tests.bench.warm import warm
+from tests.bench.week import week
 
 Operation = Callable[[Path, Scale], list[Row]]
 OPERATIONS: dict[str, Operation] = {
     one.__name__: one
     for one in (
         *(start, chain, fan, cached, record, change, commit),
-        *(cold, warm, steady, idle, jitter, crash),
+        *(cold, warm, steady, idle, jitter, due, crash, soak, week),
     )
 }
 

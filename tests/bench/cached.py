@@ -65,7 +65,12 @@ async def _answered(lab: Lab, filled: Story, shape: str) -> Cost:
     del shape
     workflow = manifest.workflow(filled.run.spec)
     made = Materials(
-        run=filled.run, workflow=workflow, folder=Path(), blobs=lab.store.blobs, secrets={}
+        run=filled.run,
+        workflow=workflow,
+        folder=Path(),
+        blobs=lab.store.blobs,
+        secrets={},
+        cache_scope="",
     )
     made.begin()
     house = lab.engine._house

@@ -14,6 +14,9 @@ class Scale:
     due: int  # workflows of jitter
     lives: int  # runs of record
     flight: int  # runs of crash
+    many_due: int  # workflows of due
+    days: int  # of soak
+    ends: int  # of the daemon of week
 
 
 FULL = Scale(
@@ -26,6 +29,9 @@ FULL = Scale(
     due=1_000,
     lives=400,
     flight=100,
+    many_due=10_000,
+    days=7,
+    ends=16,
 )
 SMALL = Scale(
     rounds=3,
@@ -37,6 +43,9 @@ SMALL = Scale(
     due=100,
     lives=100,
     flight=30,
+    many_due=1_000,
+    days=2,
+    ends=4,
 )
 TINY = Scale(
     rounds=1,
@@ -48,5 +57,8 @@ TINY = Scale(
     due=2,
     lives=5,
     flight=2,
+    many_due=4,
+    days=1,
+    ends=1,
 )
 SCALES = {"small": SMALL, "full": FULL, "tiny": TINY}

@@ -186,15 +186,3 @@ def test_init_writes_what_validates_and_never_overwrites(rondel, tmp_path):
 def test_yaml_that_we_print_reads_back_as_it_was(text):
     value = {"a": [text, {"b": text}], "c": [1, 1.5, None, True]}
     assert tree.value(tree.read(to_yaml(value).encode()).trees[0].root) == value
-
-
-def test_validate_says_which_fields_are_not_acted_on_yet(tmp_path, rondel):
-    file = tmp_path / "w.yaml"
-    file.write_text(
-        "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n"
-        '  schedules: [{cron: "@daily", runPolicy: IfChanged}]\n'
-        "  suspendAfter: {failures: 3}\n  steps: [{name: a, script: 'true'}]\n"
-    )
-    told = rondel("validate", str(file))
-    assert told.exit_code == 0
-    assert "does not act on schedules[].runPolicy: IfChanged, suspendAfter\n" in told.stdout

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.model.run import Phase
+from tests.e2e.controller_process import ControllerProcess
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MANIFESTS = sorted(
     path for path in EXAMPLES.rglob("*.y*ml") if "kind: Workflow" in path.read_text()
@@ -21,6 +24,8 @@ SAYS = {  # what the log of each holds
     "iris.yaml": "published a model",
     "resize.yaml": "compute | 360",
     "gallery.yaml": "The heights are [180, 360, 720]",
+    "collect.yaml": "found 3 rows",
+    "publish.yaml": "publishing 0 rows",
 }
 ONLY_DAGGER = {"example_pipeline.yml"}  # a function of a module; validated and rendered here
 AGENTS = EXAMPLES.parent / "config" / "rondel.yaml"
@@ -46,6 +51,24 @@ def test_the_example_runs(path, rondel):
     assert done.returncode == 0, done.stdout + done.stderr
     assert SAYS[path.name] in done.stdout
     assert "a-token-of-its-own" not in done.stdout
+
+
+def test_what_the_one_collects_the_other_publishes(tmp_path, rondel):
+    controller = ControllerProcess(tmp_path, "--source", str(EXAMPLES / "triggers")).start()
+    try:
+        made = rondel("run", "collect", "--wait")
+        assert made.returncode == 0, made.stderr
+        (run,) = controller.until(
+            lambda: controller.runs(workflow="publish", phases={Phase.SUCCEEDED}), "it follows"
+        )
+        assert "publishing 3 rows" in rondel("logs", run.id).stdout
+        shown = json.loads(rondel("get", "run", run.id, "-o", "json").stdout)
+        assert (shown["trigger"], shown["cause"]) == ("Upstream", {"run": made.stdout.strip()})
+        told = rondel("describe", "run", run.id).stdout
+        assert f"Upstream (run {made.stdout.strip()})" in told
+        assert "Next" not in rondel("describe", "workflow", "publish").stdout
+    finally:
+        controller.stop()
 
 
 def test_every_example_has_its_test():

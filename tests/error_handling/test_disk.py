@@ -73,7 +73,7 @@ class OnItsDisk:
             env=environment(),
             check=True,
         )
-        return done.stdout
+        return str(done.stdout)
 
     def rondel(self, *words: str) -> str:
         command = [sys.executable, "-m", "controller.cli.main", *words]

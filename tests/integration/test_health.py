@@ -60,7 +60,13 @@ async def test_a_controller_is_ready_once_its_engine_could_be_reached(house, tmp
         assert answer.status_code == 503
         assert answer.json() == {
             "ok": False,
-            "checks": {"loaded": True, "store": True, "engine": False, "stopping": False},
+            "checks": {
+                "loaded": True,
+                "store": True,
+                "engine": False,
+                "stopping": False,
+                "draining": False,
+            },
         }
         assert await engine_up(http) == ["0.0"]
         house.cli.behave()  # it is back, and no run had to ask for it

@@ -1,6 +1,7 @@
 """Cache volumes on this host: folders that outlive their step, shared by key."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -240,3 +241,60 @@ def passable(folder: Path, *, to_others: bool) -> None:
     for one in (folder, *folder.parents):
         if one.name.startswith(("pytest-", folder.name)):
             one.chmod(0o711 if to_others else 0o700)
+
+
+def long_unused(tmp_path, key):
+    mount = CacheMount(key=key, path="c", scope="s")
+    lock = tmp_path / "caches" / f"{mount.identity}.json"
+    os.utime(lock, (0, 0))
+    return mount, lock
+
+
+async def used(caches, *keys):
+    for key in keys:
+        mounts = [CacheMount(key=key, path="c", scope="s")]
+        async with caches.held(mounts, Notes()) as found:
+            (place,) = found.values()
+            (place / "deep").mkdir()
+            (place / "deep" / "file").write_text("x")
+            (place / "deep").chmod(0o500)
+
+
+async def test_caches_that_were_long_unused_go_and_come_back_empty(tmp_path):
+    caches = Caches(tmp_path)
+    await used(caches, "old", "new")
+    mount, lock = long_unused(tmp_path, "old")
+    assert caches.prune(1000) == 1
+    assert not lock.exists()
+    assert not lock.with_suffix("").exists()
+    assert len(list((tmp_path / "caches").glob("*.json"))) == 1
+    async with caches.held([mount], Notes()) as found:
+        assert list(found[mount.identity].iterdir()) == []
+    assert caches.prune(1000) == 0
+
+
+async def test_a_cache_in_use_is_never_pruned(tmp_path):
+    caches = Caches(tmp_path)
+    mount = CacheMount(key="k", path="c", scope="s")
+    async with caches.held([mount], Notes()) as found:
+        long_unused(tmp_path, "k")
+        assert Caches(tmp_path).prune(1000) == 0
+        assert found[mount.identity].is_dir()
+
+
+async def test_whoever_waited_for_a_cache_that_was_pruned_meanwhile_gets_a_new_one(tmp_path):
+    caches = Caches(tmp_path)
+    mount = CacheMount(key="k", path="c", scope="s")
+    async with caches.held([mount], Notes()):
+        pass
+    _, lock = long_unused(tmp_path, "k")
+    pruner = os.open(lock, os.O_RDWR)
+    fcntl.flock(pruner, fcntl.LOCK_EX)
+    waiting = asyncio.ensure_future(caches._hold(mount, Notes()))
+    await asyncio.sleep(0)
+    lock.unlink()
+    os.close(pruner)
+    held = await waiting
+    assert held is not None
+    assert os.fstat(held).st_ino == lock.stat().st_ino
+    os.close(held)

@@ -200,6 +200,65 @@ def test_an_agent_mounts_an_input_of_the_workflow_directory(config, tmp_path, mo
     assert result.tasks["read"].outputs == {"text": "from the folder"}, result
 
 
+RESIZE = """\
+apiVersion: rondel/v1alpha1
+kind: Workflow
+metadata: {name: resize}
+spec:
+  params: [{name: width, type: integer}]
+  steps:
+    - name: compute
+      env: {WIDTH: "${{ params.width }}"}
+      script: echo $((WIDTH / 2)) > height
+      outputs: {height: {path: height, type: integer}}
+  outputs: {height: "${{ steps.compute.outputs.height }}"}
+"""
+
+
+@pytest.fixture
+def calling(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("RONDEL_STATE_DIR", raising=False)
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "resize.yaml").write_text(RESIZE)
+    return OrchestrationEngine(config, workflow_directory=tmp_path / "flows")
+
+
+def test_a_task_uses_a_workflow_of_the_directory_and_its_outputs_go_on(calling):
+    workflow = calling.create_workflow(name="gallery")
+    resize = workflow.add_task(name="resize_it", uses="resize", inputs={"width": 640})
+    workflow.add_task(
+        name="tell", agent="data_processor", inputs={"height": resize.output("height")}
+    )
+    result = calling.execute_workflow(workflow.id, engine_type="local")
+    assert result.succeeded, result
+    assert result.tasks["resize_it"].outputs == {"height": 320}
+    assert result.tasks["tell"].outputs == {"got": {"height": 320}}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"uses": "resise"}, "there is no workflow 'resise'"),
+        ({"uses": "resize"}, "width"),
+        ({"uses": "resize", "inputs": {"width": "wide"}}, "'wide' is not an integer"),
+        ({"uses": "resize", "inputs": {"width": 1, "depth": 2}}, "there is no param 'depth'"),
+        ({"uses": "resize", "agent": "data_fetcher"}, "has an agent, or uses a workflow"),
+        ({}, "has an agent, or uses a workflow"),
+    ],
+)
+def test_a_call_that_does_not_fit_is_told_by_add_task(calling, words, told):
+    workflow = calling.create_workflow(name="gallery")
+    with pytest.raises(UsageError, match=told):
+        workflow.add_task(name="resize", **words)
+    assert workflow.tasks == ()
+
+
+def test_without_a_folder_of_manifests_no_workflow_can_be_used(engine):
+    workflow = engine.create_workflow(name="gallery")
+    with pytest.raises(UsageError, match="no folder of manifests for 'resize'"):
+        workflow.add_task(name="resize", uses="resize")
+
+
 def test_an_agent_whose_manifest_is_at_fault_is_told_with_its_place(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "workflows").mkdir()

@@ -16,13 +16,15 @@ from controller.model.changes import (
     ForgetSchedule,
     PutSource,
     PutStep,
+    PutSuspension,
     PutWorkflow,
     RecordEvent,
     RequeueRun,
     SealLog,
     StartAttempt,
+    StartRun,
 )
-from controller.model.condition import SourceStatus
+from controller.model.condition import SourceStatus, Suspension
 from controller.model.run import Event, Phase, Section, Trigger
 from controller.store import Store
 from tests.store_lives import (
@@ -142,6 +144,74 @@ async def test_a_started_run_has_its_steps_and_what_it_is_pinned_to(store):
     assert (run.revision, run.inputs, run.versions) == ("main@sha1:1", {"src": "d"}, {"cli": "1"})
     steps = await store.read(lambda reader: reader.steps("w-1"))
     assert [step.name for step in steps] == ["s0", "s1"]
+
+
+async def test_failures_in_a_row_are_counted_and_a_resumption_counts_anew(store):
+    await store.record(PutWorkflow(status=a_workflow()))
+    phases = [Phase.FAILED, Phase.CANCELLED, Phase.ERROR, Phase.SKIPPED, Phase.INTERRUPTED]
+    counted = []
+
+    async def end(number, phase):
+        run = a_run(id=f"w-{number}", identity=f"x:{number}")
+        await store.record(CreateRun(run=run), FinishRun(run=run.id, phase=phase, at=NOON))
+        counted.append((await store.read(lambda reader: reader.workflow("main", "w"))).failures)
+
+    for number, phase in enumerate(phases):
+        await end(number, phase)
+    assert counted == [1, 1, 2, 2, 3]
+    held = Suspension(by="ada", reason="too hot", at=NOON, until=LATER)
+    change = PutSuspension(source="main", workflow="w", suspension=held)
+    assert [await store.record(change) for _ in range(2)] == [(True,), (False,)]
+    await store.record(PutWorkflow(status=a_workflow(generation=2)))
+    kept = await store.read(lambda reader: reader.workflow("main", "w"))
+    assert (kept.suspension, kept.failures) == (held, 3)
+    await store.record(replace(change, suspension=None))
+    kept = await store.read(lambda reader: reader.workflow("main", "w"))
+    assert (kept.suspension, kept.failures) == (None, 0)
+    await end(9, Phase.FAILED)
+    await end(10, Phase.SUCCEEDED)
+    assert counted[-2:] == [1, 0]
+
+
+async def test_a_schedule_remembers_what_its_last_success_was_made_of(store):
+    await store.record(
+        PutWorkflow(status=a_workflow()),
+        AnswerSchedule(source="main", workflow="w", schedule="nightly", through=NOON),
+    )
+    run = a_run(schedule="nightly", params={"day": "2027-03-01"}, spec_digest="d")
+    await store.record(CreateRun(run=run), ClaimRun(run=run.id, instance=store.instance, at=NOON))
+    pinned = {"src": "sha256:7"}
+    await store.record(
+        StartRun(run=run.id, at=NOON, executor="local", inputs=pinned),
+        FinishRun(run=run.id, phase=Phase.SUCCEEDED, at=NOON),
+        AnswerSchedule(source="main", workflow="w", schedule="nightly", through=LATER),
+    )
+    kept = await store.read(lambda reader: reader.workflow("main", "w"))
+    assert kept.last_keys == {"nightly": replace(run, inputs=pinned).key}
+    assert kept.answered == {"nightly": LATER}
+
+
+async def test_a_group_has_so_many_places_and_no_more_whoever_claims(store, tmp_path):
+    other = await Store.open(tmp_path / "state", clock=FixedClock(), kind="exec")
+    runs = [a_run(id=f"w-{number}", identity=f"x:{number}") for number in range(12)]
+    await store.record(*(CreateRun(run=run) for run in runs))
+
+    def claim(who, run):
+        change = ClaimRun(run=run.id, instance=who.instance, at=NOON, group="s/g", limit=3)
+        return who.record(change)
+
+    claims = [claim(store if number % 2 else other, run) for number, run in enumerate(runs)]
+    answers = await asyncio.gather(*claims)
+    assert [done for (done,) in answers].count(True) == 3
+    held = [run for run, (done,) in zip(runs, answers, strict=True) if done]
+    assert (await the_run(store, held[0].id)).group == "s/g"
+    free = [run for run, (done,) in zip(runs, answers, strict=True) if not done]
+    assert await claim(store, free[0]) == (False,)
+    await store.record(FinishRun(run=held[0].id, phase=Phase.SUCCEEDED, at=NOON))
+    await store.record(RequeueRun(run=held[1].id, reason="SourceChanged", at=NOON))
+    assert (await the_run(store, held[1].id)).group is None
+    assert [await claim(store, run) for run in free[:3]] == [(True,), (True,), (False,)]
+    await other.close()
 
 
 async def test_a_requeued_run_can_be_claimed_again(store):
@@ -294,12 +364,13 @@ async def test_a_workflow_is_replaced_but_for_what_runs_and_slots_left(store):
     newer = a_workflow(
         generation=2,
         suspended=True,
-        suspend_override=True,
+        watched_since=NOON,
         inputs={"src": "sha256:1"},
         conditions=(a_condition(), a_condition("Stalled", message="ä")),
     )
     assert await store.record(PutWorkflow(status=newer)) == (True,)
     kept = await store.read(lambda reader: reader.workflow("main", "w"))
+    assert kept.last_keys == {}, "it was no run of the schedule"
     expected = replace(
         newer,
         last_run="w-1",

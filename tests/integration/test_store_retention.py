@@ -7,16 +7,20 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from controller.model.cache import CacheEntry
 from controller.model.changes import (
     CreateRun,
     FinishAttempt,
+    PutCacheEntry,
     PutStep,
     RecordEvent,
     SealLog,
     StartAttempt,
 )
 from controller.model.run import Event, Phase
+from controller.model.workflow import History
 from controller.store import Keep, Store
+from controller.store.retention import drop_runs
 from controller.store.tables import metadata
 from tests.store_lives import NOON, FixedClock, a_run, a_step, an_attempt, begun
 
@@ -153,3 +157,96 @@ async def test_blobs_follow_the_last_run_that_named_them(store, clock):
     assert (
         await store.write(lambda tx: tx._connection.execute("SELECT * FROM blob").fetchall()) == []
     )
+
+
+async def test_a_result_s_folder_keeps_its_files_when_its_run_is_gone(store, clock, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("inside")
+    folder = await store.blobs.put_path(tmp_path / "out")
+    entry = CacheEntry(
+        source="main",
+        ref="",
+        key="sha256:k",
+        parts={},
+        workflow="w",
+        step="s",
+        run="w-gone",
+        artifacts={"out": folder},
+        created_at=clock.at,
+        last_used_at=clock.at,
+        expires_at=clock.at + timedelta(days=7),
+    )
+    await store.record(PutCacheEntry(entry=entry))
+    inside = next(store.blobs.parts(folder))
+    age(store, clock, [folder, inside])
+    await store.housekeep(Keep())
+    assert [store.blobs.path(one).exists() for one in (folder, inside)] == [True, True]
+
+
+MINE = ("main", "w")
+
+
+def six(phase, **given):
+    return [ended(f"w-{phase}-{i}", phase, i, **given) for i in range(6)]
+
+
+async def test_a_workflow_s_own_limits_come_before_the_configuration_s(store):
+    await store.record(*six(Phase.SUCCEEDED), *six(Phase.ERROR))
+    await store.record(ended("other", Phase.SUCCEEDED, workflow="other"))
+    await store.housekeep(Keep(successful=3, failed=1), {MINE: History(failed=2)})
+    assert await kept(store) == {
+        *(f"w-Succeeded-{i}" for i in (3, 4, 5)),
+        *(f"w-Error-{i}" for i in (4, 5)),
+        "other",
+    }
+
+
+async def test_a_workflow_that_is_gone_keeps_the_last_limits_it_had(store):
+    await store.housekeep(Keep(), {MINE: History(failed=2)})
+    await store.record(*six(Phase.FAILED))
+    await store.housekeep(Keep(failed=4), {})
+    assert await kept(store) == {"w-Failed-4", "w-Failed-5"}
+
+
+async def test_limits_that_are_taken_back_are_the_configuration_s_again(store):
+    await store.housekeep(Keep(), {MINE: History(failed=2)})
+    await store.housekeep(Keep(), {MINE: History()})
+    await store.record(*six(Phase.FAILED))
+    await store.housekeep(Keep(failed=4), {MINE: History()})
+    assert len(await kept(store)) == 4
+
+
+async def test_the_last_success_goes_where_its_manifest_says_so(store):
+    await store.record(*six(Phase.SUCCEEDED))
+    own = {MINE: History(successful=0, keep_last_successful=False)}
+    assert await store.housekeep(Keep(), own) == 6
+
+
+async def test_a_run_that_a_kept_rerun_repeats_stays(store):
+    await store.record(*six(Phase.FAILED), ended("again", Phase.FAILED, 9, rerun_of="w-Failed-0"))
+    await store.housekeep(Keep(failed=2))
+    assert await kept(store) == {"again", "w-Failed-5", "w-Failed-0"}
+    await store.record(*(ended(f"new-{i}", Phase.FAILED, 20 + i) for i in range(2)))
+    await store.housekeep(Keep(failed=2))
+    assert await kept(store) == {"new-0", "new-1"}
+
+
+async def test_a_run_that_was_taken_up_since_it_was_found_is_not_dropped(store):
+    await store.record(ended("w-no", Phase.FAILED))
+    await store.record(CreateRun(run=a_run("again", rerun_of="w-no")))
+    assert await store.write(drop_runs(["w-no", "again"])) == 0
+    assert await kept(store) == {"w-no", "again"}
+
+
+async def test_dead_instances_with_nothing_in_flight_are_forgotten(store, tmp_path, clock):
+    other = await Store.open(tmp_path, clock=clock, kind="exec")
+    busy = await Store.open(tmp_path, clock=clock, kind="exec")
+    await busy.record(*begun(busy.instance))
+    for one in (other, busy):
+        one._lock._lock.release()  # as when its process dies: no signing off
+    await store.housekeep(Keep())
+    rows = await store.read(lambda reader: reader.fetch(select(metadata.tables["instance"].c.id)))
+    assert {name for (name,) in rows} == {store.instance, busy.instance}
+    assert not (tmp_path / "instances" / f"{other.instance}.lock").exists()
+    for one in (other, busy):
+        await one.close()

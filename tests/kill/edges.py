@@ -75,7 +75,11 @@ EFFECTS = frozenset(
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 UNREACHED = {
-    "change:DropSource": "no daemon records it yet; a source that left is told by its workflows",
+    "change:DropSource": "no source leaves the configuration here; tests/e2e/test_reload.py has it",
+    "change:DropToken": "a person's command; it is one transaction of its own",
+    "change:PutSuspension": "a person's command; tests/e2e/test_suspend.py kills after it",
+    "change:PutToken": "a person's command; it is one transaction of its own",
+    "change:TakeDelivery": "no webhook comes here; tests/e2e/test_webhooks.py kills after it",
     "change:RecordEvent": "nobody records it",
     "port:Blobs.get": "a log is replayed only to who watches a run of his own command",
     "port:Blobs.put": "only the dagger executor has bytes that are no file",

@@ -1,10 +1,10 @@
 """A controller that is killed at any edge of state loses nothing and does nothing twice.
 
-Here a sample, another one for each day; `python -m tests.kill --times 500` runs as many as wanted.
+Here a sample, always the same one; `python -m tests.kill --times 500 --seed N` runs as many as
+wanted.
 """
 
 import random
-import time
 from typing import get_args
 
 import pytest
@@ -15,14 +15,12 @@ from tests.kill.__main__ import live, sampled, take_census, told
 from tests.kill.harness import Tally
 
 KILLS = 12
-A_DAY = 86_400
+SEED = 20780
 
 
 @pytest.fixture(scope="module")
 def chance():
-    seed = int(time.time()) // A_DAY
-    print(f"seed {seed}")
-    return random.Random(seed)  # noqa: S311 - which edges are sampled is no secret
+    return random.Random(SEED)  # noqa: S311 - which edges are sampled is no secret
 
 
 @pytest.fixture(scope="module")

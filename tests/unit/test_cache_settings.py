@@ -4,6 +4,7 @@ import pytest
 
 from controller import assembly, config
 from controller.errors import UsageError
+from controller.execute.request import cache_scope
 
 MAIN = '{name: main, kind: Git, url: "https://x.example/a.git", ref: {branch: main}}'
 
@@ -22,6 +23,20 @@ def test_a_source_reads_its_own_scope_then_those_it_is_allowed(tmp_path):
     assert assembly.scopes(found, "main") == (("main", "branch:main"),)
     assert assembly.scopes(found, "here") == (("here", ""), ("main", "branch:main"))
     assert assembly.scopes(found, "exec") == (("exec", ""),)
+
+
+def test_cache_volumes_are_a_sources_own_unless_it_shares_them_by_name(tmp_path):
+    found = settings(
+        tmp_path,
+        f"sources:\n  - {MAIN}\n"
+        "  - {name: here, kind: Directory, path: ., cache: {shareCaches: pool}}\n"
+        "  - {name: there, kind: Directory, path: .., cache: {shareCaches: pool}}\n"
+        "  - {name: pool, kind: Directory, path: /tmp}\n",
+    )
+    scopes = {name: assembly.volumes(found, name) for name in ("main", "here", "there", "pool")}
+    assert scopes["here"] == scopes["there"]
+    assert len({*scopes.values()}) == 3
+    assert assembly.volumes(found, "exec") == cache_scope("exec")
 
 
 def test_a_source_to_read_from_must_exist(tmp_path):

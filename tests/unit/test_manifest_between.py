@@ -3,7 +3,7 @@
 import pytest
 
 from controller import manifest
-from controller.manifest.between import between
+from controller.manifest.between import awaited, between
 from controller.model.source import ParsedDocument
 
 HEAD = "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {{name: {}}}\nspec:\n  {}\n"
@@ -15,7 +15,7 @@ def faults(specs, groups=()):
         lines = spec if "steps:" in spec else f"{spec}\n  steps: [{{name: s, script: x}}]"
         parsed = manifest.parse_file(f"{name}.yaml", HEAD.format(name, lines).encode())
         documents += parsed.documents
-    return between(documents, groups=groups)
+    return tuple(between(documents, groups=groups).values())
 
 
 def group(limit=None):
@@ -60,9 +60,15 @@ def test_the_limit_of_a_group_of_the_configuration_is_to_be_left_out():
     assert (fault.file, fault.remedy) == ("a.yaml", "leave it out")
 
 
-@pytest.mark.parametrize("other", [calls("nightyl"), after("nightyl")])
-def test_a_workflow_that_is_not_there_gets_the_nearest_name(other):
-    (fault,) = faults({"a": other, "nightly": "priority: 1"})
+def test_an_upstream_that_is_not_there_may_come_later_and_is_told():
+    assert faults({"a": after("nightyl"), "nightly": "priority: 1"}) == ()
+    data = HEAD.format("a", after("nightyl") + "\n  steps: [{name: s, script: x}]").encode()
+    (told,) = awaited(manifest.parse_file("a.yaml", data).documents, {"a", "nightly"})
+    assert (told.pointer, told.remedy) == ("/spec/triggers", "did you mean 'nightly'?")
+
+
+def test_a_workflow_that_is_not_there_gets_the_nearest_name():
+    (fault,) = faults({"a": calls("nightyl"), "nightly": "priority: 1"})
     assert fault.file == "a.yaml"
     assert fault.remedy == "did you mean 'nightly'?"
 

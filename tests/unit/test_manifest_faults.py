@@ -127,6 +127,7 @@ STEP_CASES = {
     'script: x, services: [{name: db, args: ["${{ nope }}"]}]': ("/services/0/args/0", "nope"),
     "script: x, module: {ref: github.com/a/b, version: 3f786850e387550fdab836ed7e6dc881de23001b, call: c}": ("", "exactly one"),
     "module: {ref: github.com/a/b, version: v1.2, call: c}": ("/module/version", "40 hexadecimal"),
+    "image: x, module: {ref: github.com/a/b, version: 3f786850e387550fdab836ed7e6dc881de23001b, call: c}": ("/image", "has no `image`"),
     "module: {ref: github.com/a/b, version: 3F786850E387550FDAB836ED7E6DC881DE23001B, call: c}": ("/module/version", "40 hexadecimal"),
     "module: {ref: github.com/a/b@v1, version: 3f786850e387550fdab836ed7e6dc881de23001b, call: c}": ("/module/ref", "`version`"),
     "module: {ref: ./ci, version: 3f786850e387550fdab836ed7e6dc881de23001b, call: c}": ("/module/ref", "Git address"),

@@ -242,6 +242,28 @@ def at(hour, minute=0) -> datetime:
             id="a-slot-whose-time-is-not-over-waits-on",
         ),
         pytest.param(
+            declared(
+                on_change=None,
+                concurrency_policy=ConcurrencyPolicy.QUEUE,
+                queue_timeout=MINUTE,
+            ),
+            seen(),
+            [running(Trigger.SCHEDULE), waiting(Trigger.SCHEDULE, reason="ControllerLost")],
+            [],
+            id="a-slot-that-had-its-turn-has-it-again",
+        ),
+        pytest.param(
+            declared(
+                on_change=None,
+                concurrency_policy=ConcurrencyPolicy.REPLACE,
+                queue_timeout=MINUTE,
+            ),
+            seen(),
+            [running(Trigger.SCHEDULE), waiting(Trigger.SCHEDULE, reason="Retried")],
+            [],
+            id="a-slot-that-is-retried-is-a-persons-wish",
+        ),
+        pytest.param(
             declared(concurrency_policy=ConcurrencyPolicy.QUEUE, queue_timeout=MINUTE),
             seen(),
             [running(), waiting()],

@@ -13,11 +13,20 @@ from controller.model.changes import (
     CreateRun,
     FinishRun,
     ForgetSchedule,
+    PutSuspension,
     PutWorkflow,
     RequeueRun,
     StartRun,
 )
-from controller.model.condition import Health, Status, Sync, find
+from controller.model.condition import (
+    MISSED,
+    Health,
+    Status,
+    Suspension,
+    Sync,
+    WorkflowStatus,
+    find,
+)
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import CatchUp, ConcurrencyPolicy, OnChange, Schedule
@@ -66,6 +75,15 @@ class World:
         for change in decided.changes:
             self.write(change)
         return decided
+
+    def status(self) -> WorkflowStatus:
+        found = self.memory.status(KEY)
+        assert found is not None
+        return found
+
+    def look_runs(self) -> list[Run]:
+        self.look()
+        return list(self.rows.values())
 
     def observed(self) -> Observed:
         return Observed(
@@ -558,6 +576,7 @@ EVENTS = st.lists(
         st.tuples(st.just("claim"), st.none()),
         st.tuples(st.just("gone"), st.booleans()),
         st.tuples(st.just("broken"), st.booleans()),
+        st.tuples(st.just("by hand"), st.sampled_from([None, 0 * SECOND, 7 * MINUTE])),
     ),
     max_size=15,
 )
@@ -579,6 +598,10 @@ def happen(world: World, declared: Declaration, event: str, value) -> Declaratio
         declared = replace(declared, spec_digest=value)
     elif event == "suspend":
         declared = replace(declared, suspended=value)
+    elif event == "by hand":
+        until = world.now + value if value else None
+        held = Suspension(by="ada", at=world.now, until=until) if value is not None else None
+        world.write(PutSuspension(source="main", workflow="w", suspension=held))
     world.declaration = None if (event, value) == ("gone", True) else declared
     return declared
 
@@ -586,19 +609,21 @@ def happen(world: World, declared: Declaration, event: str, value) -> Declaratio
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(SCHEDULES, max_size=3, unique_by=lambda one: one.identity),
-    st.sampled_from(list(ConcurrencyPolicy)),
-    st.sampled_from(list(CatchUp)),
-    st.sampled_from([None, OnChange(), OnChange(spec=False, cancel_in_progress=True)]),
+    st.fixed_dictionaries(
+        {
+            "concurrency_policy": st.sampled_from(list(ConcurrencyPolicy)),
+            "catch_up": st.sampled_from(list(CatchUp)),
+            "on_change": st.sampled_from(
+                [None, OnChange(), OnChange(spec=False, cancel_in_progress=True)]
+            ),
+            "suspend_after": st.sampled_from([None, 1, 2]),
+            "expect_every": st.sampled_from([None, 10 * MINUTE]),
+        }
+    ),
     EVENTS,
 )
-def test_every_pass_settles_and_breaks_no_promise(schedules, policy, catch_up, on_change, events):
-    world = World(
-        schedules=tuple(schedules),
-        concurrency_policy=policy,
-        catch_up=catch_up,
-        max_catch_up=3,
-        on_change=on_change,
-    )
+def test_every_pass_settles_and_breaks_no_promise(schedules, wishes, events):
+    world = World(schedules=tuple(schedules), max_catch_up=3, **wishes)
     declared = world.declaration
     assert declared is not None
     for event, value in events:
@@ -611,7 +636,7 @@ def test_every_pass_settles_and_breaks_no_promise(schedules, policy, catch_up, o
         if again.wake_at is not None:  # a run that exists already isn't made again, nor woken for
             assert decided.wake_at is not None
             assert decided.wake_at <= again.wake_at
-        promises(world, policy)
+        promises(world, wishes["concurrency_policy"])
 
 
 def promises(world: World, policy: ConcurrencyPolicy) -> None:
@@ -622,7 +647,7 @@ def promises(world: World, policy: ConcurrencyPolicy) -> None:
         assert len(changes) <= 1
     if world.declaration is None:
         assert waiting == [] or world.fault is not None  # broken is not gone
-    elif world.declaration.suspended:
+    elif world.status().suspended:
         assert [run for run in waiting if run.trigger is Trigger.SCHEDULE] == []
     assert len(world.rows) < 200
 
@@ -651,3 +676,125 @@ def test_under_forbid_no_slot_starts_later_than_its_moment_and_the_pass_after_it
             for run in world.memory.active(KEY):
                 if run.instance is not None:
                     world.finish(run.id)
+
+
+# Suspended by a person, or by failures in a row.
+
+
+def held(world: World, **fields) -> PutSuspension:
+    suspension = Suspension(by="ada", at=world.now, **fields)
+    return PutSuspension(source="main", workflow="w", suspension=suspension)
+
+
+def resumed() -> PutSuspension:
+    return PutSuspension(source="main", workflow="w", suspension=None)
+
+
+def events(decided: Plan) -> list[str]:
+    found = [one.event for one in decided.changes if isinstance(one, PutWorkflow)]
+    return [f"{one.reason} {one.message}".strip() for one in found if one is not None]
+
+
+def test_what_a_person_suspends_starts_nothing_until_it_is_resumed():
+    world = World(schedules=(HOURLY,), on_change=OnChange())
+    world.turn()
+    world.finish(world.run_id("change:1"))
+    world.write(held(world, reason="too hot"))
+    (told,) = events(world.look())
+    assert told == "Suspended by ada at 2027-03-10T12:00:00Z: too hot"
+    world.edit(spec_digest="d2")
+    world.turn(3 * HOUR)
+    assert world.running() == []
+    assert world.status().health is Health.SUSPENDED
+    world.write(resumed())
+    world.turn()
+    assert world.running() == ["change:2"], "no slot is replayed; the newest change runs once"
+
+
+def test_a_suspension_ends_by_itself_at_its_time():
+    world = World(schedules=(HOURLY,))
+    world.turn()
+    world.write(held(world, until=NOON + 90 * MINUTE))
+    decided = world.turn()
+    assert decided.wake_at is not None
+    assert decided.wake_at <= NOON + 90 * MINUTE
+    world.turn(HOUR)
+    assert world.running() == []
+    assert events(world.turn(30 * MINUTE)) == ["Resumed"]
+    world.turn(30 * MINUTE)
+    assert world.running() == [slot("hourly", NOON + 2 * HOUR)]
+
+
+def test_a_manifest_that_says_suspend_is_suspended_whatever_people_do():
+    world = World(schedules=(HOURLY,), suspended=True)
+    world.turn()
+    world.write(resumed())
+    world.turn(HOUR)
+    assert world.running() == []
+
+
+def fail(world: World, *phases: Phase) -> None:
+    for phase in phases:
+        world.turn(HOUR)
+        for run in world.memory.active(KEY):
+            world.finish(run.id, phase)
+
+
+def test_after_so_many_failures_in_a_row_it_suspends_itself_and_says_so():
+    world = World(schedules=(HOURLY,), suspend_after=2)
+    world.turn()
+    fail(world, Phase.FAILED, Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+    assert not world.status().suspended
+    fail(world, Phase.ERROR)
+    (told,) = events(world.turn())
+    assert told.startswith("Suspended by rondel at ")
+    assert told.endswith("suspendAfter: 2 runs failed in a row")
+    world.turn(5 * HOUR)
+    assert world.running() == []
+    world.write(resumed())
+    world.turn()
+    world.turn(HOUR)
+    assert len(world.running()) == 1, "failures are counted anew"
+    assert world.status().failures == 0
+
+
+# A success that is expected.
+
+
+def missed(world: World) -> str:
+    found = find(world.status().conditions, MISSED)
+    return found.message if found else ""
+
+
+def test_a_success_that_does_not_come_is_missed_once_and_seen_again():
+    world = World(expect_every=26 * HOUR)
+    assert world.turn().wake_at == NOON + 26 * HOUR
+    assert missed(world) == ""
+    (told,) = events(world.turn(26 * HOUR))
+    assert told.startswith("Missed the last success was seen never")
+    assert world.status().health is Health.DEGRADED
+    assert events(world.turn(HOUR)) == []
+    manual = replace(next(iter(World(on_change=OnChange()).look_runs())), identity="manual:1")
+    world.write(CreateRun(run=replace(manual, id="m", created_at=world.now)))
+    world.turn()
+    world.finish("m")
+    assert events(world.turn()) == ["SuccessSeen"]
+    assert missed(world) == ""
+    assert world.status().health is Health.HEALTHY
+    assert world.turn().wake_at == world.now + 26 * HOUR
+
+
+def test_nothing_is_expected_while_suspended_and_it_counts_from_the_resumption():
+    world = World(expect_every=HOUR)
+    world.turn()
+    world.edit(suspended=True)
+    world.turn(5 * HOUR)
+    assert missed(world) == ""
+    world.edit(suspended=False)
+    world.turn()
+    assert missed(world) == ""
+    world.turn(HOUR)
+    assert missed(world) != ""
+    world.edit(expect_every=None)
+    world.turn()
+    assert missed(world) == ""

@@ -4,11 +4,13 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from controller.errors import StalledError
+from controller.execute.local.workspace import forced
 from controller.execute.ports import CacheMount, Output
 from controller.model.workflow import CacheSharing
 
@@ -48,16 +50,31 @@ class Caches:
                     found[mount.identity] = self._folder(mount)
             yield found
 
+    def prune(self, before: float) -> int:
+        """Remove the caches that nobody has held since `before` (of the epoch); return how many.
+
+        One that is held stays, in whatever process: its lock says so.
+        """
+        return sum(
+            _removed(lock_file, before)
+            for lock_file in self._place.glob("*.json")
+            if lock_file.stat().st_mtime < before
+        )
+
     async def _hold(self, mount: CacheMount, output: Output) -> int | None:
-        lock = self._lock_file(mount)
-        try:
-            if not await self._taken(lock, mount, output):
+        while True:
+            lock = self._lock_file(mount)
+            try:
+                if not await self._taken(lock, mount, output):
+                    os.close(lock)
+                    return None
+            except BaseException:
                 os.close(lock)
-                return None
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
+                raise
+            if os.fstat(lock).st_nlink:
+                os.utime(lock)  # it tells when the cache was last used
+                return lock
+            os.close(lock)  # it was removed between our look and our lock: make it anew
 
     async def _taken(self, lock: int, mount: CacheMount, output: Output) -> bool:
         alone = mount.sharing is not CacheSharing.SHARED
@@ -97,6 +114,18 @@ class Caches:
             if self._user is not None:
                 os.chown(folder, *self._user)
         return folder
+
+
+def _removed(lock_file: Path, before: float) -> bool:
+    lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if not taken(lock, alone=True) or os.fstat(lock).st_mtime >= before:
+            return False
+        shutil.rmtree(lock_file.with_suffix(""), onerror=forced)
+        lock_file.unlink()
+        return True
+    finally:
+        os.close(lock)
 
 
 def strictest(mounts: Iterable[CacheMount]) -> list[CacheMount]:

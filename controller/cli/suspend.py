@@ -1,0 +1,117 @@
+"""Commands that keep workflows and sources from starting anything by themselves."""
+
+import getpass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli.act import named
+from controller.cli.client import Client
+from controller.cli.common import (
+    ConfigOption,
+    ServerOption,
+    StateOption,
+    find_workflow,
+    now,
+    reader,
+)
+from controller.errors import UsageError
+from controller.model import view
+from controller.model.quantity import parse_duration
+from controller.store.reader import Reader
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="WORKFLOW-OR-SOURCE", help="name, source/name, or source:NAME"),
+]
+SOURCE = "source:"
+
+
+def suspend(  # noqa: PLR0917 - options of one command
+    name: NameArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Shown to everybody.")] = "",
+    until: Annotated[
+        str | None, typer.Option("--until", help="A time (RFC 3339), or a duration from now: 2h.")
+    ] = None,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Suspend a workflow, or a whole source: nothing starts by itself until it is resumed.
+
+    Example: rondel suspend nightly-report --reason "the warehouse moves" --until 8h
+    """
+    client = Client(server, state_dir, config)
+    shown, path = target(client, config, state_dir, name)
+    end = read_until(until, now()) if until else None
+    body = {"by": getpass.getuser(), "reason": reason, "until": end and view.time(end)}
+    client.post(f"{path}/suspend", body)
+    print(f"{shown} is suspended" + (f" until {view.time(end)}" if end else ""))
+
+
+def resume(
+    name: NameArgument,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+    server: ServerOption = None,
+) -> None:
+    """Resume what `rondel suspend` or `suspendAfter` has suspended. No slot is replayed.
+
+    Example: rondel resume nightly-report
+    """
+    client = Client(server, state_dir, config)
+    shown, path = target(client, config, state_dir, name)
+    client.post(f"{path}/resume")
+    print(f"{shown} is resumed")
+
+
+def target(
+    client: Client, config: Path | None, state_dir: Path | None, name: str
+) -> tuple[str, str]:
+    """Return what is meant, in words and as a path of the API. Raises UsageError."""
+    if name.startswith(SOURCE):
+        return source_target(name[len(SOURCE) :])
+    if client.remote:
+        return workflow_target(*named(name, None))
+    with reader(state_dir, config) as store:
+        return known_target(store, name)
+
+
+def source_target(name: str) -> tuple[str, str]:
+    return f"source {name}", f"/sources/{name}"
+
+
+def workflow_target(source: str, name: str) -> tuple[str, str]:
+    return f"workflow {source}/{name}", f"/sources/{source}/workflows/{name}"
+
+
+def known_target(store: Reader, name: str) -> tuple[str, str]:
+    sources = {one.name for one in store.sources()}
+    workflows = {one.name for one in store.workflows()}
+    if name in sources and name in workflows:
+        raise UsageError(
+            f"{name!r} is a workflow and a source", remedy=f"write {SOURCE}{name}, or SOURCE/{name}"
+        )
+    if name in sources:
+        return source_target(name)
+    found = find_workflow(store, name)
+    return workflow_target(found.source, found.name)
+
+
+def read_until(text: str, moment: datetime) -> datetime:
+    """Return the end that `--until` names. Raises UsageError."""
+    try:
+        end = moment + parse_duration(text) if text[-1].isalpha() and text[-1] != "Z" else None
+        end = end or datetime.fromisoformat(text)
+    except ValueError as error:
+        problem = f"{text!r} is neither a time nor a duration"
+        raise UsageError(
+            problem, where="--until", remedy="write 2h, or 2027-03-01T08:00Z"
+        ) from error
+    if end.tzinfo is None:
+        raise UsageError(f"{text!r} has no time zone", where="--until", remedy="append Z")
+    if end - moment <= timedelta(0):
+        raise UsageError(f"{text!r} is over", where="--until", remedy="name a time to come")
+    return end

@@ -1,0 +1,108 @@
+"""Suspending by people and by failures, and slots that have nothing new to do, in a controller."""
+
+import json
+
+import pytest
+
+from controller.model.run import Phase
+from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
+
+SECONDLY = '  schedules: [{name: s, cron: "* * * * * *"%s}]\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "w").mkdir()
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def controller(tmp_path, folder):
+    made = ControllerProcess(tmp_path, "--source", str(folder))
+    yield made
+    if made.process is not None:
+        made.stop()
+
+
+def shown(rondel, name="one"):
+    return json.loads(rondel("get", "workflow", name, "-o", "json").stdout)
+
+
+def succeeded(controller, count=1, **fields):
+    return len(controller.runs(phases={Phase.SUCCEEDED}, **fields)) >= count
+
+
+def test_a_person_suspends_and_resumes_with_reason_and_end(controller, folder, rondel):
+    (folder / "one.yaml").write_text(manifest("one", "true", SECONDLY % ""))
+    controller.start()
+    controller.until(lambda: succeeded(controller), "a slot has run")
+    said = rondel("suspend", "one", "--reason", "the warehouse moves", "--until", "8h")
+    assert said.stdout.startswith("workflow w/one is suspended until ")
+    controller.until(lambda: shown(rondel)["suspended"], "it is suspended")
+    assert shown(rondel)["health"] == "Suspended"
+    assert shown(rondel)["suspension"]["reason"] == "the warehouse moves"
+    assert "the warehouse moves" in rondel("describe", "workflow", "one").stdout
+    assert rondel("run", "one", "--wait").returncode == 0, "a person may still run it"
+    controller.kill()
+    controller.start()
+    before = len(controller.runs(workflow="one"))
+    assert shown(rondel)["suspended"], "it survives a restart"
+    assert rondel("resume", "one").stdout == "workflow w/one is resumed\n"
+    controller.until(lambda: len(controller.runs(workflow="one")) > before, "slots run again")
+    reasons = [one.reason for one in controller.look(lambda reader: reader.events())]
+    assert (reasons.count("Suspended"), reasons.count("Resumed")) == (1, 1)
+
+
+def test_an_end_that_is_none_and_a_manifest_that_says_suspend_are_refused(
+    controller, folder, rondel
+):
+    (folder / "one.yaml").write_text(manifest("one", "true", "  suspend: true\n"))
+    controller.start()
+    for words in ("soon", "2020-01-01T00:00Z", "2099-01-01T00:00"):
+        assert rondel("suspend", "one", "--until", words).returncode == 2, words
+    said = rondel("resume", "one")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "its manifest says `suspend: true`" in said.stderr
+    assert rondel("suspend", "nobody").returncode == 2
+
+
+def test_a_suspended_source_applies_nothing_until_it_is_resumed(controller, folder, rondel):
+    (folder / "one.yaml").write_text(manifest("one", "true", ON_CHANGE))
+    controller.start()
+    controller.until(lambda: succeeded(controller), "it has run")
+    assert rondel("suspend", "w", "--reason", "freeze").stdout == "source w is suspended\n"
+    (folder / "two.yaml").write_text(manifest("two", "true", ON_CHANGE))
+    assert rondel("run", "one", "--wait").returncode == 0, "what is loaded goes on"
+    assert controller.runs(workflow="two") == []
+    assert json.loads(rondel("get", "source", "w", "-o", "json").stdout)["suspended"] is True
+    rondel("resume", "w")
+    controller.until(lambda: succeeded(controller, workflow="two"), "the change is applied")
+
+
+def test_failures_in_a_row_suspend_it(controller, folder, rondel):
+    spec = SECONDLY % "" + "  suspendAfter: {failures: 2}\n"
+    (folder / "one.yaml").write_text(manifest("one", "false", spec))
+    controller.start()
+    controller.until(lambda: shown(rondel)["suspended"], "it has suspended itself")
+    assert len(controller.runs(phases={Phase.FAILED})) == 2
+    assert "2 runs failed in a row" in shown(rondel)["suspension"]["reason"]
+
+
+def test_a_slot_that_would_repeat_its_last_success_is_skipped(controller, folder, rondel):
+    one = SECONDLY % ", runPolicy: IfChanged"
+    (folder / "one.yaml").write_text(manifest("one", "true", one))
+    controller.start()
+    unchanged = {Phase.SKIPPED}
+    controller.until(lambda: len(controller.runs(phases=unchanged)) >= 2, "slots are skipped")
+    assert {run.reason for run in controller.runs(phases=unchanged)} == {"Unchanged"}
+    assert len(controller.runs(phases={Phase.SUCCEEDED})) == 1
+    controller.kill()
+    controller.start()
+    before = len(controller.runs(phases=unchanged))
+    controller.until(lambda: len(controller.runs(phases=unchanged)) > before, "also after a crash")
+    assert len(controller.runs(phases={Phase.SUCCEEDED})) == 1
+    (folder / "one.yaml").write_text(manifest("one", "echo new", one))
+    controller.until(lambda: succeeded(controller, 2), "a new spec runs")
+    params = one + "  params: [{name: id, default: '${{ run.id }}'}]\n"
+    (folder / "one.yaml").write_text(manifest("one", "echo new", params))
+    controller.until(lambda: succeeded(controller, 4), "params that differ run each time")

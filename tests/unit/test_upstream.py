@@ -1,0 +1,169 @@
+"""Runs that the ends of other workflows' runs trigger: each row is named by its rule."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller import manifest
+from controller.model.changes import AnswerSchedule, CreateRun, FinishRun
+from controller.model.condition import WorkflowStatus
+from controller.model.run import Phase, Run, Trigger
+from controller.model.source import Declaration
+from controller.model.workflow import ConcurrencyPolicy, Upstream
+from controller.reconcile.plan import Observed, plan
+from controller.reconcile.upstream import ended_at
+
+NOON = datetime(2027, 3, 10, 12, 0, tzinfo=UTC)
+MARK = "upstream:main/first"
+
+
+def ended(minute, phase=Phase.SUCCEEDED, **fields) -> Run:
+    at = NOON + timedelta(minutes=minute)
+    made = Run(
+        id=f"first-{minute}",
+        source="main",
+        workflow="first",
+        trigger=Trigger.MANUAL,
+        identity="manual:x",
+        phase=phase,
+        outputs={"rows": 3},
+        created_at=at,
+        finished_at=at,
+    )
+    return replace(made, **fields)
+
+
+def planned(*ends, status=None, active=(), params=None, **fields):
+    trigger = Upstream(workflow="first", params=params or {})
+    fields = {"upstreams": (trigger,), **fields}
+    declaration = Declaration(
+        source="main", name="w", file="w.yaml", document=0, blob="b", spec_digest="d", **fields
+    )
+    status = status or WorkflowStatus(source="main", name="w", answered={MARK: NOON})
+    observed = Observed(key=("main", "w"), status=status, active=tuple(active), ends=ends)
+    return plan(declaration, observed, NOON + timedelta(hours=2)).changes
+
+
+def made(changes):
+    return [one.run for one in changes if isinstance(one, CreateRun)]
+
+
+def through(changes):
+    return [one.through for one in changes if isinstance(one, AnswerSchedule)]
+
+
+def test_a_wanted_end_starts_a_run_with_the_upstreams_outputs():
+    params = {"rows": "${{ upstream.outputs.rows }}", "by": "${{ upstream.run }}"}
+    changes = planned(ended(1), params=params)
+    (run,) = made(changes)
+    assert (run.trigger, run.phase) == (Trigger.UPSTREAM, Phase.PENDING)
+    assert run.params == {"rows": 3, "by": "first-1"}
+    assert run.identity == "upstream:first-1:2027-03-10T12:01:00+00:00"
+    assert through(changes) == [ended(1).finished_at]
+
+
+def test_the_first_sighting_counts_from_now():
+    fresh = WorkflowStatus(source="main", name="w")
+    changes = planned(ended(1), status=fresh)
+    assert made(changes) == []
+    assert through(changes) == [NOON + timedelta(hours=2)]
+
+
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.SKIPPED, Phase.CANCELLED])
+def test_an_end_in_another_phase_is_answered_by_nothing(phase):
+    changes = planned(ended(1, phase))
+    assert (made(changes), through(changes)) == ([], [ended(1).finished_at])
+
+
+def test_a_mark_that_a_wrong_clock_set_is_forgotten_and_it_counts_from_now():
+    far = WorkflowStatus(source="main", name="w", answered={MARK: NOON + timedelta(days=400)})
+    changes = planned(ended(1), status=far)
+    assert made(changes) == []
+    assert [type(one).__name__ for one in changes[-2:]] == ["ForgetSchedule", "AnswerSchedule"]
+    assert through(changes) == [NOON + timedelta(hours=2)]
+
+
+def test_a_retried_run_that_ends_again_triggers_again():
+    either = (Upstream(workflow="first", phases=("Failed", "Succeeded")),)
+    (failed,) = made(planned(ended(1, Phase.FAILED), upstreams=either))
+    again = ended(1, finished_at=NOON + timedelta(minutes=9))
+    (succeeded,) = made(planned(again, upstreams=either))
+    assert failed.id != succeeded.id
+
+
+def test_a_param_without_a_value_ends_the_run_as_an_error():
+    (run,) = made(planned(ended(1), params={"rows": "${{ upstream.outputs.gone }}"}))
+    assert (run.phase, run.reason) == (Phase.ERROR, "InvalidParams")
+    assert "first-1" in run.message
+
+
+def test_a_newer_end_takes_the_place_of_a_run_that_waits():
+    (waiting,) = made(planned(ended(1)))
+    changes = planned(ended(2), active=[waiting])
+    skipped = [one for one in changes if isinstance(one, FinishRun)]
+    assert [(one.run, one.reason) for one in skipped] == [(waiting.id, "Superseded")]
+    assert len(made(changes)) == 1
+
+
+def test_with_allow_every_end_has_its_run():
+    runs = made(planned(ended(1), ended(2), concurrency_policy=ConcurrencyPolicy.ALLOW))
+    assert [run.phase for run in runs] == [Phase.PENDING] * 2
+
+
+def test_while_suspended_the_newest_wanted_end_stays_open():
+    changes = planned(ended(1), ended(2), ended(3, Phase.FAILED), suspended=True)
+    assert made(changes) == []
+    assert through(changes) == [ended(1).finished_at]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from([Phase.SUCCEEDED, Phase.FAILED]), st.booleans()), max_size=12
+    )
+)
+def test_every_wanted_end_is_answered_once_or_gives_way_to_a_newer(steps):
+    """Each step is an upstream's end, seen suspended or not; the state is planned from anew."""
+    status = WorkflowStatus(source="main", name="w", answered={MARK: NOON})
+    ends, runs = [], {}
+    for minute, (phase, suspended) in enumerate([*steps, (Phase.FAILED, False)], start=1):
+        ends.append(ended(minute, phase))
+        open_ = [one for one in ends if ended_at(one) > status.answered[MARK]]
+        changes = planned(*open_, status=status, suspended=suspended)
+        for run in made(changes):
+            assert run.id not in runs
+            runs[run.id] = run
+        for moment in through(changes):
+            status = replace(status, answered={MARK: moment})
+    assert status.answered[MARK] == ends[-1].finished_at
+    wanted = [one for one in ends if one.phase is Phase.SUCCEEDED]
+    answered = {run.identity.split(":")[1] for run in runs.values()}
+    assert answered <= {one.id for one in wanted}
+    if wanted:
+        assert wanted[-1].id in answered
+    for end, (phase, suspended) in zip(ends, steps, strict=False):
+        assert suspended or phase is Phase.FAILED or end.id in answered
+
+
+def faults_of(trigger: str) -> list[str]:
+    text = f"""\
+apiVersion: rondel/v1alpha1
+kind: Workflow
+metadata: {{name: w}}
+spec:
+  params: [{{name: rows, type: integer, default: 1}}]
+  triggers: [{trigger}]
+  steps: [{{name: a, script: "true"}}]
+"""
+    parsed = manifest.parse_file("w.yaml", text.encode())
+    return [str(fault) for one in parsed.documents for fault in one.faults]
+
+
+def test_a_triggers_params_see_the_upstream_and_nothing_else():
+    assert faults_of('{workflow: first, params: {rows: "${{ upstream.outputs.rows }}"}}') == []
+    (wrong,) = faults_of('{workflow: first, params: {rows: "${{ upstream.outcome }}"}}')
+    assert "there is no upstream.outcome here" in wrong
+    (elsewhere,) = faults_of('{workflow: first, params: {rows: "${{ params.rows }}"}}')
+    assert "there is no params.rows here" in elsewhere
