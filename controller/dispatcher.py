@@ -150,12 +150,20 @@ class Dispatcher:
         return Counter(limit.group if limit else "" for limit in limits)
 
     def _begin(self, run: Run) -> None:
-        task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
+        before = self._tasks.get(run.id)
+        task = asyncio.create_task(self._execute(run, before), name=f"run {run.id}")
         self._tasks[run.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+        task.add_done_callback(lambda _: self._forget(run.id, task))
 
-    async def _execute(self, run: Run) -> None:
+    def _forget(self, run_id: str, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(run_id) is task:  # else it runs again already
+            del self._tasks[run_id]
+
+    async def _execute(self, run: Run, before: "asyncio.Task[None] | None") -> None:
+        """Have the engine execute a run; one that was put back first lets its last turn tidy up."""
         structlog.contextvars.bind_contextvars(source=run.source, workflow=run.workflow)
+        if before is not None:
+            await asyncio.wait([before])
         try:
             rows: Sequence[StepRun] = ()
             if not run.spec or is_again(run):

@@ -41,9 +41,6 @@ async def tidy_logs(
     seal_left(state_dir, ledger, attempts)
     await ledger.settled()
     await ledger.record()
-    for one in attempts:
-        if one.log is not None:
-            forget(_segment(state_dir, one))
     if not attempts:  # the run itself is no longer kept
         clear(layout.logs(state_dir) / run)
     drop_empty(state_dir, run)
@@ -56,10 +53,12 @@ def drop_empty(state_dir: Path, run: str) -> None:
 
 
 def seal_left(state_dir: Path, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
-    """Begin to seal the live logs that are left of these attempts."""
+    """Begin to seal the live logs that are left of these attempts; remove those that are."""
     for one in attempts:
         path = _segment(state_dir, one)
-        if one.log is None and path.exists():
+        if one.log is not None:
+            forget(path)
+        elif path.exists():
             dropped = mend(path)
             ledger.seal(path, one, truncated=dropped or not one.phase.terminal)
 

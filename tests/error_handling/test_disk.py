@@ -62,22 +62,19 @@ class OnItsDisk:
     def said(self) -> str:
         return self._log.read_text()
 
-    def inside(self, *words: str) -> str:
+    def rondel(self, *words):
         """Run a command that sees the disk; return what it says."""
         enter = ["nsenter", "-t", str(self.process.pid), "-U", "-m", "--preserve-credentials"]
+        command = [sys.executable, "-m", "controller.cli.main", *words]
         done = subprocess.run(
-            [*enter, *words],
+            [*enter, *command, "--state-dir", str(self._place)],
             capture_output=True,
             text=True,
             cwd=ROOT,
             env=environment(),
             check=True,
         )
-        return str(done.stdout)
-
-    def rondel(self, *words: str) -> str:
-        command = [sys.executable, "-m", "controller.cli.main", *words]
-        return self.inside(*command, "--state-dir", str(self._place))
+        return done.stdout
 
     def edit(self, name: str, script: str) -> None:
         (self.folder / f"{name}.yaml").write_text(manifest(name, script, ON_CHANGE))
