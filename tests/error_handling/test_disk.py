@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(bool(namespaces()), reason=namespaces() or "-")
 class OnItsDisk:
     """A controller whose state directory is a disk of 8 MiB that nobody else sees."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path: Path) -> None:
         self._place = tmp_path / "state"
         self._place.mkdir()
         self._log = tmp_path / "log"
