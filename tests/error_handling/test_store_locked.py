@@ -66,5 +66,6 @@ async def test_a_store_that_is_locked_delays_changes_and_loses_none(tmp_path, mo
     made.stop()
     await task
     assert (run.phase, run.reason) == (Phase.ERROR, "StoreUnavailable")
-    assert all(one.phase.terminal for one in (*steps, *attempts)), "nothing is left Running"
+    phases = [*(step.phase for step in steps), *(one.phase for one in attempts)]
+    assert all(phase.terminal for phase in phases), "nothing is left Running"
     assert "the store says: database is locked" in said
