@@ -13,6 +13,7 @@ from controller import manifest
 from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.engine import RunEngine
+from controller.execute.rules import Verdict
 from controller.model.changes import ClaimRun, FinishRun
 from controller.model.run import Phase, Run, StepRun
 from controller.model.settings import Settings
@@ -149,12 +150,20 @@ class Dispatcher:
         return Counter(limit.group if limit else "" for limit in limits)
 
     def _begin(self, run: Run) -> None:
-        task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
+        before = self._tasks.get(run.id)
+        task = asyncio.create_task(self._execute(run, before), name=f"run {run.id}")
         self._tasks[run.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+        task.add_done_callback(lambda _: self._forget(run.id, task))
 
-    async def _execute(self, run: Run) -> None:
+    def _forget(self, run_id: str, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(run_id) is task:  # else it runs again already
+            del self._tasks[run_id]
+
+    async def _execute(self, run: Run, before: "asyncio.Task[None] | None") -> None:
+        """Have the engine execute a run; one that was put back first lets its last turn tidy up."""
         structlog.contextvars.bind_contextvars(source=run.source, workflow=run.workflow)
+        if before is not None:
+            await asyncio.wait([before])
         try:
             rows: Sequence[StepRun] = ()
             if not run.spec or is_again(run):
@@ -175,16 +184,37 @@ class Dispatcher:
         reason = getattr(error, "reason", "StoreUnavailable")
         while not self._stopping:
             await asyncio.sleep(AGAIN.total_seconds())
-            finish = FinishRun(
-                run=run.id,
-                phase=Phase.ERROR,
-                reason=reason,
-                message=str(error),
+            with suppress(RondelError):  # told above; the next try is soon
+                await self._settle(run.id, Verdict(Phase.ERROR, reason, str(error)))
+                return
+
+    async def _settle(self, run_id: str, verdict: Verdict) -> None:
+        """End a run with all that it called; hooks and finally steps that had not started run."""
+        run, steps, attempts, called = await self._store.read(
+            lambda reader: (
+                reader.run(run_id),
+                reader.steps(run_id),
+                reader.attempts(run_id),
+                [one.id for one in reader.active() if one.parent == run_id],
+            )
+        )
+        for one in called:
+            await self._settle(one, verdict)
+        if run is None or run.phase.terminal:
+            return
+        if steps:
+            workflow = manifest.workflow(run.spec)
+            await self._engine.recover(run, workflow, steps, attempts, verdict=verdict)
+            return
+        await self._recorder.record(
+            FinishRun(
+                run=run_id,
+                phase=verdict.phase,
+                reason=verdict.reason,
+                message=verdict.message,
                 at=self._clock.now(),
             )
-            with suppress(RondelError):  # told above; the next try is soon
-                await self._recorder.record(finish)
-                return
+        )
 
     async def _stored(self, run: Run) -> tuple[Run, Sequence[StepRun]]:
         """A run from before the last start, or one that runs again: the store has the rest."""

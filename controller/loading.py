@@ -1,7 +1,8 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -50,7 +51,26 @@ class Place:
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
     seen: asyncio.Event = field(default_factory=asyncio.Event)  # the first look is over
+    missed: frozenset[str] | None = frozenset()  # changes that could not be loaded; None: any
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # its suspension is another one
+
+    @contextmanager
+    def whole(self, changed: frozenset[str] | None) -> Iterator[frozenset[str] | None]:
+        """Load all of a snapshot or nothing; yields its changes with those missed before it."""
+        before, around = replace(self), self.reading.around
+        if changed is not None and self.missed is not None:
+            changed |= self.missed
+        else:
+            changed = None
+        try:
+            yield changed
+        except BaseException:
+            for name in ("status", "loaded", "remembered", "snapshot", "index", "digests"):
+                setattr(self, name, getattr(before, name))
+            self.reading.around = around
+            self.missed = changed
+            raise
+        self.missed = frozenset()
 
 
 class Loading:
@@ -171,7 +191,8 @@ class Loading:
     async def _take(self, place: Place, look: Snapshot | Exception) -> None:
         try:
             if isinstance(look, Snapshot):
-                await self._load(place, look)
+                with place.whole(look.changed) as changed:
+                    await self._load(place, replace(look, changed=changed))
             else:
                 await self._failed(place, look)
         except RondelError as error:

@@ -22,7 +22,8 @@ from controller.recorder import Recorder
 log = structlog.get_logger()
 
 UNCHANGED = "Unchanged"
-LOOK_AGAIN = timedelta(minutes=1)  # at a workflow whose pass failed
+LOOK_AGAIN = timedelta(minutes=1)  # at a workflow whose pass met a defect
+STORE_AGAIN = timedelta(seconds=5)  # at workflows whose pass the store could not take
 KEYS_A_BATCH = 500  # so that one transaction stays short and the loop breathes
 
 
@@ -96,7 +97,7 @@ class Reconciler:
                 await self._reconcile(keys)
         except RondelError as error:
             log.error("reconcile_failed", error=str(error), workflows=len(keys))  # noqa: TRY400  # its words say it all
-            self._look_again(keys)
+            self._look_again(keys, STORE_AGAIN)
         self._outlet.observe("Workflow", self._clock.monotonic() - began)
 
     async def _reconcile(self, keys: list[Key]) -> None:
@@ -127,7 +128,7 @@ class Reconciler:
             return plan(self._loading.declaration(key), self.observed(key), now)
         except Exception:
             log.exception("plan_crashed", source=key[0], workflow=key[1])
-            self._look_again([key])
+            self._look_again([key], LOOK_AGAIN)
             return None
 
     def observed(self, key: Key) -> Observed:
@@ -143,9 +144,9 @@ class Reconciler:
             held=self._loading.held(key),
         )
 
-    def _look_again(self, keys: list[Key]) -> None:
+    def _look_again(self, keys: list[Key], after: timedelta) -> None:
         for key in keys:
-            self._queue.add_at(key, self._clock.now() + LOOK_AGAIN)
+            self._queue.add_at(key, self._clock.now() + after)
 
     async def complete(self, key: Key, made: Plan, now: datetime) -> Plan:
         """Pin the new runs: what the planner leaves out is the spec and the params' defaults.

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from controller import ids
 from controller.clock import Clock
+from controller.disk import room_for
 from controller.errors import StalledError, TransientError
 from controller.execute import results, rules
 from controller.execute.cached import WRITE_FAILED, Asked, Cached, takes_part
@@ -176,7 +177,8 @@ class StepAttempts:
     async def _attempt(self, attempt: Attempt) -> Ended:
         segment = self._shop.segment(attempt, self._row.label)
         try:
-            return await self._attempt_logged(attempt, segment)
+            with room_for(self._shop.materials.folder):
+                return await self._attempt_logged(attempt, segment)
         except asyncio.CancelledError:
             if self.interruption.phase is None:
                 raise

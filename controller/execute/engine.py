@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from structlog.contextvars import bound_contextvars
 
@@ -12,7 +14,7 @@ from controller.errors import RondelError
 from controller.execute.execution import Execution
 from controller.execute.house import House, LineTold
 from controller.execute.keeper import sweep
-from controller.execute.leftovers import seal_left
+from controller.execute.leftovers import drop_empty, seal_left
 from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
 from controller.execute.request import cache_scope
 from controller.execute.rules import Verdict
@@ -24,7 +26,7 @@ from controller.model.run import Attempt, Phase, Run, StepRun
 from controller.model.settings import InfrastructureRetry
 from controller.model.workflow import Workflow
 
-CONTROLLER_LOST = "ControllerLost"
+LOST = Verdict(Phase.INTERRUPTED, "ControllerLost", "the controller that ran it is gone")
 
 
 def own_scope(source: str) -> Sequence[Scope]:
@@ -181,24 +183,23 @@ class RunEngine:
         attempts: Sequence[Attempt],
         *,
         answer: Run | None = None,
+        verdict: Verdict = LOST,
     ) -> Phase:
-        """Settle a run whose instance is gone as Interrupted.
+        """Settle a run that nobody executes any more, as Interrupted: its instance is gone.
 
         What still runs of it is killed, its logs are sealed, its `onFailure` hooks and finally
-        steps that had not started run once. `answer` runs in its place: it is created by the
-        transaction that ends the lost one, so that no crash can come between.
+        steps that had not started run once. `verdict` may say something else. `answer` runs in its
+        place: it is created by the transaction that ends the lost one, so that no crash can come
+        between.
         """
         open_attempts = [one for one in attempts if not one.phase.terminal]
         await asyncio.to_thread(sweep, {one.nonce for one in open_attempts})
         ledger = RunLedger(self._house.ledger, self._house.blobs)
         seal_left(self._house.state_dir, ledger, attempts)
-        rows = [self._interrupted(row) for row in steps]
         now = self._house.clock.now()
+        rows = [broken_off(row, verdict, now) for row in steps]
         changes: list[Change] = [
-            *(
-                FinishAttempt(attempt=interrupted_attempt(one, self._house.clock))
-                for one in open_attempts
-            ),
+            *(FinishAttempt(attempt=broken_off(one, verdict, now)) for one in open_attempts),
             *(
                 PutStep(step=row, at=now)
                 for row, old in zip(rows, steps, strict=True)
@@ -207,28 +208,20 @@ class RunEngine:
         ]
         await ledger.settled()
         await ledger.record(*changes)
+        drop_empty(self._house.state_dir, run.id)
         execution = self._execution(run, workflow)
         self._executions[run.id] = execution
-        message = "the controller that ran it is gone"
         try:
-            return await execution.settle_lost(
-                rows, Verdict(Phase.INTERRUPTED, CONTROLLER_LOST, message), answer
-            )
+            return await execution.settle_lost(rows, verdict, answer)
         finally:
             del self._executions[run.id]
 
-    def _interrupted(self, row: StepRun) -> StepRun:
-        if row.phase is not Phase.RUNNING:  # one that waits may have attempts of an earlier try
-            return row
-        return replace(
-            row,
-            phase=Phase.INTERRUPTED,
-            reason=CONTROLLER_LOST,
-            finished_at=self._house.clock.now(),
-        )
+
+Row = TypeVar("Row", StepRun, Attempt)
 
 
-def interrupted_attempt(attempt: Attempt, clock: Clock) -> Attempt:
-    return replace(
-        attempt, phase=Phase.INTERRUPTED, reason=CONTROLLER_LOST, finished_at=clock.now()
-    )
+def broken_off(row: Row, verdict: Verdict, now: datetime) -> Row:
+    """Return how a row ends that was Running; another stays, also one with attempts of old."""
+    if row.phase is not Phase.RUNNING:
+        return row
+    return replace(row, phase=verdict.phase, reason=verdict.reason, finished_at=now)

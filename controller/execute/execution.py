@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller import layout
+from controller.disk import room_for
 from controller.errors import RondelError, StalledError, TransientError, UsageError
 from controller.execute import rules
 from controller.execute.attempts import Shop
@@ -163,7 +164,8 @@ class Execution:
         tried = 0
         while True:
             try:
-                await self._prepare_once()
+                with room_for(self._folder):
+                    await self._prepare_once()
             except TransientError as error:
                 tried += 1
                 budget = self._house.infrastructure

@@ -1,6 +1,7 @@
 """Files of runs that a crash has left in the state directory, between an end and its tidying up."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from controller import ids, layout
@@ -40,18 +41,24 @@ async def tidy_logs(
     seal_left(state_dir, ledger, attempts)
     await ledger.settled()
     await ledger.record()
-    for one in attempts:
-        if one.log is not None:
-            forget(_segment(state_dir, one))
     if not attempts:  # the run itself is no longer kept
         clear(layout.logs(state_dir) / run)
+    drop_empty(state_dir, run)
+
+
+def drop_empty(state_dir: Path, run: str) -> None:
+    """Remove the folder of a run's live logs when nothing is in it."""
+    with suppress(OSError):  # one that could not be sealed stays readable
+        (layout.logs(state_dir) / run).rmdir()
 
 
 def seal_left(state_dir: Path, ledger: RunLedger, attempts: Sequence[Attempt]) -> None:
-    """Begin to seal the live logs that are left of these attempts."""
+    """Begin to seal the live logs that are left of these attempts; remove those that are."""
     for one in attempts:
         path = _segment(state_dir, one)
-        if one.log is None and path.exists():
+        if one.log is not None:
+            forget(path)
+        elif path.exists():
             dropped = mend(path)
             ledger.seal(path, one, truncated=dropped or not one.phase.terminal)
 

@@ -6,6 +6,7 @@ words. A log that grows over its limit keeps its first and its last part.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ class LogSegment:
         self._on_line = on_line
         self._partial: dict[str, bytes] = {}
         self._files = Halves(path, max_size)
+        self._lost: OSError | None = None  # why the disk took no line of late
+        self._missing = False
 
     def write(self, stream: str, data: bytes) -> None:
         """Take raw bytes; whole lines are written at once, the rest when it is whole."""
@@ -64,7 +67,7 @@ class LogSegment:
             if rest:
                 self._append(stream, [rest])
         self._partial = {}
-        self.truncated = self._files.close()
+        self.truncated = self._files.close() or self._missing
 
     def _append(self, stream: str | None, lines: list[bytes]) -> None:
         now = self._clock.now()
@@ -72,10 +75,26 @@ class LogSegment:
         head = f'{{"time":"{time}","stream":{json.dumps(stream)},"line":'
         whole = self._scrubber.scrub(b"\n".join(lines)).split(b"\n")
         texts = [text for raw in whole for text in pieces(raw.removesuffix(b"\r"))]
-        self._files.write("".join([f"{head}{quoted(text)}}}\n" for text in texts]).encode())
+        self._keep("".join([f"{head}{quoted(text)}}}\n" for text in texts]).encode(), time)
         if self._on_line is not None:
             for text in texts:
                 self._on_line(stream, text, now)
+
+    def _keep(self, data: bytes, time: str) -> None:
+        """A disk that takes no more costs lines, and a word in their place; never the step."""
+        try:
+            if self._lost is not None:
+                self._files.write(mark(time, f"the disk took none: {self._lost.strerror}"))
+                self._lost = None
+            self._files.write(data)
+        except OSError as error:
+            self._lost, self._missing = error, True
+
+
+def mark(time: str | None, why: str) -> bytes:
+    """Return the line that stands where lines are missing."""
+    line = {"time": time, "stream": None, "line": f"... lines left out: {why} ..."}
+    return json.dumps(line).encode() + b"\n"
 
 
 def pieces(line: bytes) -> Iterator[str]:
@@ -116,8 +135,18 @@ class Halves:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = opened(layout.tail(self._path) if self._in_tail else self._path)
-        os.write(self._file, data)
+        self._append(self._file, data)
         self._size += len(data)
+
+    def _append(self, handle: int, data: bytes) -> None:
+        """Append all of it or, when the disk is full, nothing."""
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
+        except OSError:
+            os.ftruncate(handle, self._size)
+            raise
 
     def _turn(self) -> None:
         """Begin the tail, or put its older quarter away."""
@@ -135,7 +164,7 @@ class Halves:
             os.close(self._file)
             self._file = None
         if self._in_tail:
-            join(self._path, dropped=self._dropped)
+            self._dropped = join(self._path, dropped=self._dropped) or self._dropped
         return self._dropped
 
 
@@ -147,22 +176,27 @@ def older(path: Path) -> Path:
     return path.with_suffix(".older")
 
 
-def join(path: Path, *, dropped: bool) -> None:
-    """Append the tail's parts to the first half, with a mark where lines are missing."""
-    with path.open("ab") as whole:
-        if dropped:
-            mark = {
-                "time": time_of_last(path),
-                "stream": None,
-                "line": "... lines left out: over logs.maxSize ...",
-            }
-            whole.write(json.dumps(mark).encode() + b"\n")
-        for part in (older(path), layout.tail(path)):
-            if part.exists():
+def join(path: Path, *, dropped: bool) -> bool:
+    """Append the tail's parts to the first half, with a mark where lines are missing.
+
+    Returns whether the disk had no room for them: the first half is what is left then.
+    """
+    size = path.stat().st_size
+    parts = [part for part in (older(path), layout.tail(path)) if part.exists()]
+    try:
+        with path.open("ab") as whole:
+            if dropped:
+                whole.write(mark(time_of_last(path), "over logs.maxSize"))
+            for part in parts:
                 with part.open("rb") as file:
-                    while chunk := file.read(1 << 20):
-                        whole.write(chunk)
-                part.unlink()
+                    shutil.copyfileobj(file, whole, 1 << 20)
+    except OSError:
+        os.truncate(path, size)
+        return True
+    finally:
+        for part in parts:
+            part.unlink()
+    return False
 
 
 def time_of_last(path: Path) -> str | None:
@@ -177,7 +211,7 @@ def mend(path: Path) -> bool:
     """Join the parts of a segment that nobody closed; return whether lines may be missing."""
     dropped = older(path).exists()
     if dropped or layout.tail(path).exists():
-        join(path, dropped=dropped)
+        dropped = join(path, dropped=dropped) or dropped
     return dropped
 
 

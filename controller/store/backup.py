@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controller import layout
+from controller.disk import explain_os
 from controller.errors import RefusedError, StalledError
 from controller.store.blobs import BlobStore
 from controller.store.connection import DATABASE, explain, open_for_reading
-from controller.store.files import explain_os, sync_folder
+from controller.store.files import sync_folder
 from controller.store.reader import Reader
 from controller.store.retention import references
 from controller.store.schema import HEAD, check_not_newer, version

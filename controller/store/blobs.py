@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controller import layout
+from controller.disk import explain_os
 from controller.errors import StalledError
 from controller.store import trees
 from controller.store.files import (
     chunks,
     draft,
-    explain_os,
     open_regular,
     sync_folder,
     unsupported,

@@ -9,27 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controller import ids
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import StalledError
 
 CHUNK = 1 << 20
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-def explain_os(error: OSError, where: Path) -> RondelError:
-    """Return what trouble with the state directory means, as `connection.explain` does."""
-    text = f"the state directory fails: {error.strerror or error}"
-    if error.errno in _FULL:
-        return TransientError(text, reason="StoreFull", where=str(where), remedy="free disk space")
-    if error.errno in _READ_ONLY:
-        return TransientError(
-            text,
-            reason="StoreReadOnly",
-            where=str(where),
-            remedy="make the state directory writable",
-        )
-    return TransientError(text, reason="StoreUnavailable", where=str(where))
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from controller import ids
+from controller.disk import explain_os
 from controller.errors import RefusedError
-from controller.store.files import explain_os
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 

@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from controller import layout
 from controller.clock import Clock
+from controller.disk import explain_os
 from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
@@ -22,7 +23,6 @@ from controller.store import deliveries, limits, parse_cache, recovery, results,
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
-from controller.store.files import explain_os
 from controller.store.instances import (
     InstanceLock,
     drop_dead_locks,

@@ -40,9 +40,10 @@ class Seen:
             self.instances = {row["id"] for row in self._rows("instance")}
             self.entries = self._rows("cache_entry")
             self.inputs = self._rows("kept_input")
-            self.told = Counter(
-                (row["run"], row["reason"]) for row in self._rows("event") if row["run"]
-            )
+            events = [row for row in self._rows("event") if row["run"]]
+            self.told = Counter((row["run"], row["reason"]) for row in events)
+            lost = (row for row in reversed(events) if row["reason"] == "RunAdopted")
+            self.lost_at = {row["run"]: row["at"] for row in lost}  # of each its first time
 
     def _rows(self, table: str) -> list[Any]:
         return self._connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - our own words
@@ -170,12 +171,13 @@ def runs_end_as_they_should(seen: Seen) -> Iterator[str]:
 
 
 def hooks_of_lost_runs_have_run(seen: Seen) -> Iterator[str]:
-    tried = {(one["run"], one["step"]) for one in seen.attempts}
-    for run in seen.runs.values():
-        if run["phase"] == "Interrupted":
-            for hook in HOOKS.get(run["workflow"], ()):
-                if (run["id"], hook) not in tried:
-                    yield f"{name(run)}: {hook} has never begun"
+    """Unless it was decided before the crash that they weren't due."""
+    for row in seen.steps:
+        run = seen.runs[row["run"]]
+        if run["phase"] == "Interrupted" and row["name"] in HOOKS.get(run["workflow"], ()):
+            late = row["finished_at"] >= seen.lost_at[run["id"]]
+            if row["attempts"] == 0 and late:
+                yield f"{name(run)}: {row['name']} has never begun"
 
 
 def no_attempt_began_twice(seen: Seen) -> Iterator[str]:

@@ -171,7 +171,7 @@ class Harness:
     # Undisturbed, to see which edges there are.
 
     def census(self) -> Census:
-        """Live three times: undisturbed, killed in the middle of work, and after that."""
+        """Live undisturbed, killed in the middle of work, at a claim, and after that."""
         found = Census()
         self._calm(found)
         controller = self.start()
@@ -180,6 +180,8 @@ class Harness:
         while not any(run["phase"] == "Running" for run in Seen(self.world).of("w", "rerun")):
             time.sleep(0.02)
         controller.kill()
+        if not self.start(edge="change:ClaimRun:committed").ended(PATIENCE_SECONDS):
+            raise StuckError("it claimed nothing")
         self._calm(found)
         return found
 

@@ -1,0 +1,77 @@
+"""Runs that are put back and claimed again while their last turn is still tidying up."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from controller.clock import SystemClock
+from controller.dispatcher import Dispatcher
+from controller.model.changes import CreateRun, FinishRun, RequeueRun
+from controller.model.run import Phase, Run, Trigger
+from controller.model.workflow import ConcurrencyPolicy
+from controller.observations import Observations
+from controller.recorder import Recorder
+from controller.store import Store
+
+SPEC = '{"metadata":{"name":"w"},"spec":{"steps":[{"name":"a","script":"true"}]}}'
+
+
+class Turns:
+    """Puts a run back at its first turn and takes its time to tidy up; ends it at the second."""
+
+    def __init__(self, recorder):
+        self._recorder = recorder
+        self.told = []
+        self.tidy = asyncio.Event()
+
+    async def execute(self, run, *_):
+        now = datetime.now(UTC)
+        if not self.told:
+            self.told.append("first")
+            await self._recorder.record(RequeueRun(run=run.id, reason="SourceChanged", at=now))
+            await self.tidy.wait()
+            self.told.append("tidied")
+        else:
+            self.told.append("second")
+            await self._recorder.record(FinishRun(run=run.id, phase=Phase.SUCCEEDED, at=now))
+
+
+async def test_a_run_that_was_put_back_begins_anew_when_its_last_turn_has_tidied_up(tmp_path):
+    store = await Store.open(tmp_path, clock=SystemClock())
+    observations = Observations((), ())
+    recorder = Recorder(store, observations)
+    engine = Turns(recorder)
+    dispatcher = Dispatcher(
+        store=store,
+        recorder=recorder,
+        observations=observations,
+        engine=engine,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        turn=asyncio.Lock(),
+        max_runs=10,
+        policy=lambda _: ConcurrencyPolicy.FORBID,
+        group_limit=lambda _: None,
+        ended=lambda _: None,
+        wake_at=lambda *_: None,
+    )
+    run = Run(
+        id="w-1",
+        source="s",
+        workflow="w",
+        trigger=Trigger.CHANGE,
+        identity="change:1",
+        spec=SPEC,
+        created_at=datetime.now(UTC),
+    )
+    await recorder.record(CreateRun(run=run))
+    await dispatcher.claim()
+    while observations.unfinished()[0].reason != "SourceChanged":
+        await asyncio.sleep(0.01)
+    await dispatcher.claim()
+    await asyncio.sleep(0.1)
+    assert engine.told == ["first"], "its folder is still the first turn's"
+    assert dispatcher.running == 1
+    engine.tidy.set()
+    await dispatcher.wind_down(10)
+    assert engine.told == ["first", "tidied", "second"]
+    assert dispatcher.running == 0
+    await store.close()
