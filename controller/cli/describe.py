@@ -27,6 +27,8 @@ from controller.model import view
 from controller.model.cause import words
 from controller.model.condition import Condition, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Phase, Run, StepRun
+from controller.model.source import Declaration
+from controller.model.workflow import OnChange
 from controller.store.reader import Reader
 
 LAST_RUNS, LAST_EVENTS = 5, 10
@@ -101,6 +103,7 @@ def describe_workflow(store: Reader, name: str, output: Format) -> None:
         return
     facts(workflow_facts(found, str(shown["health"])))
     tell_conditions(found.conditions)
+    tell_triggers(store, found)
     tell_schedules(store, found)
     tell_runs(store.runs(source=found.source, workflow=found.name, limit=LAST_RUNS))
     events = store.events(source=found.source, workflow=found.name, limit=200)
@@ -128,6 +131,31 @@ def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
     if found.suspension is not None:
         return str(found.suspension)
     return "by what is declared" if found.suspended else "no"
+
+
+def tell_triggers(store: Reader, found: WorkflowStatus) -> None:
+    """Tell what starts its runs, besides schedules."""
+    from controller.cli.schedule import of_store  # noqa: PLC0415 - only for workflows
+
+    name = f"{found.source}/{found.name}"
+    lines = [line for one in of_store(store, [name], suspended=True) for line in trigger_words(one)]
+    if lines:
+        title("Triggers")
+    for line in lines:
+        print(f"  {line}")
+
+
+def trigger_words(declared: Declaration) -> list[str]:
+    return [
+        *(f"a change of {changed_words(one)}" for one in [declared.on_change] if one),
+        *(f"an end of {one.workflow} in {', '.join(one.phases)}" for one in declared.upstreams),
+        *(f"a delivery to {one.receiver}" for one in declared.webhooks),
+    ]
+
+
+def changed_words(trigger: OnChange) -> str:
+    told = {"the spec": trigger.spec, "the inputs": trigger.inputs}
+    return " or ".join(name for name, asked in told.items() if asked)
 
 
 def tell_schedules(store: Reader, found: WorkflowStatus) -> None:

@@ -11,10 +11,13 @@ def cause(run: Run) -> Cause:
     """Return what made the run, besides its trigger; {} of a person's own.
 
     `run`: the upstream's that ended, or the one that is run again; `change`: its number;
-    `receiver` and `delivery`: of a webhook; `backfill`: its id; `schedule`.
+    `receiver` and `delivery`: of a webhook; `backfill`: its id; `schedule`; `caller`: the run
+    whose step it is. That one has the trigger's own cause.
     """
     if run.rerun_of is not None:
         return {"run": run.rerun_of}
+    if run.parent is not None:  # its trigger is its caller's, its identity is not
+        return {"caller": run.parent}
     return _CAUSES.get(run.trigger, _nobody)(run)
 
 

@@ -46,6 +46,21 @@ def run(trigger, identity, **fields):
             {"schedule": "nightly"},
             "Schedule (schedule nightly)",
         ),
+        (
+            run(Trigger.UPSTREAM, "call:w-0:sizes.0.1", parent="w-0"),
+            {"caller": "w-0"},
+            "Upstream (caller w-0)",
+        ),
+        (
+            run(Trigger.WEBHOOK, "call:w-0:sizes.0.1", parent="w-0"),
+            {"caller": "w-0"},
+            "Webhook (caller w-0)",
+        ),
+        (
+            run(Trigger.UPSTREAM, "interrupted:w-0", rerun_of="w-0"),
+            {"run": "w-0"},
+            "Upstream (run w-0)",
+        ),
         (run(Trigger.MANUAL, "manual:x"), {}, "Manual"),
         (run(Trigger.RERUN, "rerun:w-0:k", rerun_of="w-0"), {"run": "w-0"}, "Rerun (run w-0)"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import manifest
-from controller.model.changes import AnswerSchedule, CreateRun, FinishRun
+from controller.model.changes import AnswerSchedule, CreateRun, FinishRun, PutWorkflow
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration
@@ -145,6 +145,107 @@ def test_every_wanted_end_is_answered_once_or_gives_way_to_a_newer(steps):
         assert wanted[-1].id in answered
     for end, (phase, suspended) in zip(ends, steps, strict=False):
         assert suspended or phase is Phase.FAILED or end.id in answered
+
+
+MARKS = (MARK, "upstream:main/other")
+POLICIES = st.sampled_from(list(ConcurrencyPolicy))
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["first", "other"]),
+        st.sampled_from([Phase.SUCCEEDED, Phase.FAILED]),
+        st.booleans(),  # is it suspended when the end is seen?
+        st.booleans(),  # is what waits started afterwards?
+    ),
+    max_size=12,
+)
+
+
+class Following:
+    """A workflow with two upstreams, as it is planned from what was written before."""
+
+    def __init__(self, policy: ConcurrencyPolicy) -> None:
+        self.policy = policy
+        self.answered = dict.fromkeys(MARKS, NOON)
+        self.ends: list[Run] = []
+        self.runs: dict[str, Run] = {}
+
+    def see(self, *ends: Run, suspended: bool) -> None:
+        self.ends += ends
+        self.take(self.planned(suspended=suspended))
+        assert self.planned(suspended=suspended) == (), "planning again gives nothing to do"
+
+    def planned(self, *, suspended: bool):
+        declaration = {
+            "concurrency_policy": self.policy,
+            "suspended": suspended,
+            "upstreams": (Upstream(workflow="first"), Upstream(workflow="other")),
+        }
+        changes = planned(
+            *(one for one in self.ends if ended_at(one) > self.answered[mark_of(one)]),
+            status=WorkflowStatus(source="main", name="w", answered=self.answered),
+            active=self.waiting(),
+            **declaration,
+        )
+        return tuple(one for one in changes if not isinstance(one, PutWorkflow))
+
+    def take(self, changes) -> None:
+        for one in changes:
+            if isinstance(one, CreateRun):
+                assert one.run.id not in self.runs, "an end has one run"
+                self.runs[one.run.id] = one.run
+            elif isinstance(one, FinishRun):
+                assert self.runs[one.run].phase is Phase.PENDING
+                self.runs[one.run] = replace(self.runs[one.run], phase=one.phase, reason=one.reason)
+            else:
+                assert isinstance(one, AnswerSchedule)
+                assert one.through >= self.answered[one.schedule], "a mark never goes back"
+                self.answered[one.schedule] = one.through
+
+    def waiting(self) -> list[Run]:
+        return [one for one in self.runs.values() if one.phase is Phase.PENDING]
+
+    def start(self) -> None:
+        for one in self.waiting():
+            self.runs[one.id] = replace(one, phase=Phase.SUCCEEDED)
+
+    def of(self, end: Run) -> list[Run]:
+        return [one for one in self.runs.values() if one.identity.split(":")[1] == end.id]
+
+
+def mark_of(end: Run) -> str:
+    return f"upstream:main/{end.workflow}"
+
+
+@given(policy=POLICIES, steps=STEPS)
+def test_under_every_policy_each_trigger_answers_its_own_ends(policy, steps):
+    """The newest wanted end of all has a run of its own; others have theirs or gave way to it."""
+    world = Following(policy)
+    for minute, (workflow, phase, suspended, started) in enumerate(steps, start=1):
+        world.see(
+            ended(minute, phase, workflow=workflow, id=f"{workflow}-{minute}"),
+            suspended=suspended,
+        )
+        if started:
+            world.start()
+    world.see(suspended=False)  # resumed
+    waiting = world.waiting()
+    assert policy is ConcurrencyPolicy.ALLOW or len(waiting) <= 1
+    superseded = [one for one in world.runs.values() if one.phase is Phase.SKIPPED]
+    assert {one.reason for one in superseded} <= {"Superseded"}
+    assert policy is not ConcurrencyPolicy.ALLOW or superseded == []
+    for end, (_, phase, suspended, _) in zip(world.ends, steps, strict=True):
+        runs = world.of(end)
+        if phase is Phase.FAILED:
+            assert runs == []
+        elif not suspended or end is newest_wanted(world.ends, end.workflow):
+            assert len(runs) == 1, "of those seen while suspended the newest stays open"
+    wanted = [one for one in world.ends if one.phase is Phase.SUCCEEDED]
+    if wanted:
+        assert world.of(wanted[-1])[0].phase is not Phase.SKIPPED, "no older end takes its place"
+
+
+def newest_wanted(ends: list[Run], workflow: str) -> Run:
+    return [one for one in ends if (one.workflow, one.phase) == (workflow, Phase.SUCCEEDED)][-1]
 
 
 def faults_of(trigger: str) -> list[str]:
