@@ -1,15 +1,24 @@
-"""A run a second, on a daemon that is stopped and killed in turn: no slot lost, none doubled."""
+"""A run a second, on a daemon that is stopped, drained, reloaded, upgraded and killed in turn.
+
+No slot may be lost, none doubled.
+"""
 
 import itertools
+import os
+import signal
+import subprocess
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from controller.store.schema import HEAD
 from tests.bench.measure import cost, must
 from tests.bench.rows import Row
 from tests.bench.scale import Scale
-from tests.bench.serving import Serving
+from tests.bench.serving import RONDEL, Serving
+from tests.conftest import environment
+from tests.older_store import BEFORE, set_back
 
 EACH_SECOND = (
     'schedules: [{name: each, cron: "* * * * * *"}]\n'
@@ -19,10 +28,11 @@ EACH_SECOND = (
 TEXT = (
     "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {{name: each}}\nspec:\n  {spec}\n"
     "  steps:\n    - name: mark\n      script: |\n"
-    "        sleep 0.3\n        echo x >> {marks}/$RONDEL_SCHEDULED_TIME\n"
+    "        sleep 0.9\n        echo x >> {marks}/$RONDEL_SCHEDULED_TIME\n"
 )
 LIFE_SECONDS = 8.0
 SLOTS = "SELECT scheduled_time, phase FROM run WHERE trigger = 'Schedule'"
+SCHEMA = "SELECT version_num FROM alembic_version"
 SECOND = timedelta(seconds=1)
 
 
@@ -31,9 +41,10 @@ def week(folder: Path, scale: Scale) -> list[Row]:
     for one in (watched, marks):
         one.mkdir(parents=True)
     (watched / "each.yaml").write_text(TEXT.format(spec=EACH_SECOND, marks=marks))
+    configure(folder, runs=20)
     ends = Counter[str]()
     with cost() as spent:
-        last, daemon = lives(folder, watched, scale.ends, ends)
+        last, daemon = lives(folder, scale.ends, ends)
         try:
             daemon.until(lambda: settled(daemon, last), "all that was due has ended", pause=0.01)
             rows = [(datetime.fromisoformat(slot), phase) for slot, phase in daemon.ask(SLOTS)]
@@ -53,17 +64,70 @@ def week(folder: Path, scale: Scale) -> list[Row]:
     ]
 
 
-def lives(folder: Path, watched: Path, count: int, ends: Counter[str]) -> tuple[datetime, Serving]:
-    """Let a daemon live and end, stopped or killed in turn; return the last's begin, and it."""
-    for end in itertools.islice(itertools.cycle(("stopped", "killed")), count):
-        daemon = Serving(folder, "--source", str(watched))
-        daemon.ready()
-        time.sleep(LIFE_SECONDS)
-        daemon.kill() if end == "killed" else daemon.stop()
-        ends[end] += 1
-    daemon = Serving(folder, "--source", str(watched))
+def configure(folder: Path, *, runs: int) -> None:
+    """Write the configuration anew, whole at every moment."""
+    draft = folder / "rondel.new"
+    draft.write_text(
+        f"maxParallel: {{runs: {runs}}}\nsources:\n- {{name: w, kind: Directory, path: watched}}\n"
+    )
+    draft.rename(folder / "rondel.yaml")
+
+
+def start(folder: Path) -> Serving:
+    daemon = Serving(folder, "--config", str(folder / "rondel.yaml"))
     daemon.ready()
+    return daemon
+
+
+def lives(folder: Path, count: int, ends: Counter[str]) -> tuple[datetime, Serving]:
+    """Let a daemon live, and end in turn in each way; return the last's begin, and it."""
+    daemon = start(folder)
+    for end in itertools.islice(itertools.cycle(ENDS), count):
+        time.sleep(LIFE_SECONDS)
+        daemon = ENDS[end](folder, daemon)
+        ends[end] += 1
     return datetime.now(UTC).replace(microsecond=0), daemon
+
+
+def stopped(folder: Path, daemon: Serving) -> Serving:
+    daemon.stop()
+    return start(folder)
+
+
+def drained(folder: Path, daemon: Serving) -> Serving:
+    """Nothing runs any more when it is stopped, and nothing new has begun."""
+    words = [*RONDEL, "drain", "--wait", "--state-dir", str(daemon.state)]
+    subprocess.run(words, env=environment(), cwd=folder, check=True, capture_output=True)
+    running = daemon.count("SELECT count(*) FROM run WHERE phase = 'Running'")
+    must(running == 0, f"{running} runs are running after a drain")
+    return stopped(folder, daemon)
+
+
+def reloaded(folder: Path, daemon: Serving) -> Serving:
+    """It lives on, with another configuration."""
+    before = daemon.told("reloaded")
+    configure(folder, runs=20 + (before + 1) % 2)
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.until(lambda: daemon.told("reloaded") > before, "reloaded")
+    return daemon
+
+
+def upgraded(folder: Path, daemon: Serving) -> Serving:
+    """A newer Rondel finds an older store, with runs in flight."""
+    daemon.kill()
+    set_back(daemon.state / "rondel.db")
+    must(daemon.ask(SCHEMA) == [(BEFORE,)], "the store is older")
+    newer = start(folder)
+    must(newer.ask(SCHEMA) == [(HEAD,)], "the store was not upgraded")
+    return newer
+
+
+def killed(folder: Path, daemon: Serving) -> Serving:
+    daemon.kill()
+    return start(folder)
+
+
+ENDS = {one.__name__: one for one in (stopped, drained, reloaded, upgraded, killed)}
 
 
 def settled(daemon: Serving, last: datetime) -> bool:
