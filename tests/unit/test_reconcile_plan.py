@@ -12,9 +12,10 @@ from controller.model.changes import (
     CreateRun,
     FinishRun,
     ForgetSchedule,
+    PutSuspension,
     PutWorkflow,
 )
-from controller.model.condition import Health, WorkflowStatus, find
+from controller.model.condition import MISSED, Health, Suspension, WorkflowStatus, find
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import CatchUp, ConcurrencyPolicy, OnChange, Schedule
@@ -88,6 +89,10 @@ def told(decided: Plan) -> list[str]:
                 words.append(f"answer {name} {through:%d %H:%M}")
             case ForgetSchedule(schedule=name):
                 words.append(f"forget {name}")
+            case PutSuspension(suspension=suspension):
+                words.append(f"suspend by {suspension.by}" if suspension else "resume")
+            case PutWorkflow(status=status) if find(status.conditions, MISSED) is not None:
+                words.append("missed")
             case PutWorkflow():
                 pass
     return words + [f"cancel {run} {reason}" for run, reason in decided.cancels]
@@ -308,17 +313,180 @@ def test_plan(declaration, status, active, words):
     assert told(plan(declaration, observed(status, active), NOON)) == words
 
 
-def test_a_slot_that_comes_too_late_is_recorded_as_missed():
-    declaration = declared(on_change=None, schedules=(HOURLY,))
-    status = seen(answered={"hourly": at(11)})
-    decided = plan(declaration, observed(status), at(12, 6))
-    assert told(decided)[1:] == ["skip slot:hourly:2027-03-10T12:00:00+00:00 DeadlineExceeded"]
+def slot(moment: datetime, name: str = "hourly") -> str:
+    return f"slot:{name}:{moment.isoformat()}"
 
 
-def test_a_slot_within_its_deadline_still_starts():
-    declaration = declared(on_change=None, schedules=(HOURLY,))
-    decided = plan(declaration, observed(seen(answered={"hourly": at(11)})), at(12, 4))
-    assert told(decided)[1:] == ["start slot:hourly:2027-03-10T12:00:00+00:00"]
+def hourly(**fields) -> Declaration:
+    return declared(on_change=None, schedules=(HOURLY,), **fields)
+
+
+DAY, YEAR = timedelta(days=1), timedelta(days=366)
+UNNAMED = Schedule(cron="30 11 * * *")
+BY_ADA = Suspension(by="ada", at=at(9))
+
+
+@pytest.mark.parametrize(
+    ("declaration", "status", "now", "words"),
+    [
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": at(11)}),
+            at(12, 4),
+            ["answer hourly 10 12:00", f"start {slot(NOON)}"],
+            id="starting-deadline-a-slot-within-it-starts",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": at(11)}),
+            at(12, 6),
+            ["answer hourly 10 12:00", f"skip {slot(NOON)} DeadlineExceeded"],
+            id="starting-deadline-a-slot-beyond-it-is-recorded-as-missed",
+        ),
+        pytest.param(
+            hourly(starting_deadline=timedelta(hours=1)),
+            seen(answered={"hourly": at(10)}),
+            at(12, 30),
+            ["answer hourly 10 12:00", f"start {slot(NOON)}"],
+            id="starting-deadline-of-ones-own-the-newest-within-it-starts",
+        ),
+        pytest.param(
+            hourly(catch_up=CatchUp.LATEST, starting_deadline=MINUTE),
+            seen(answered={"hourly": at(2)}),
+            at(12, 2),
+            ["answer hourly 10 12:00", f"skip {slot(NOON)} DeadlineExceeded"],
+            id="catch-up-latest-keeps-to-the-deadline",
+        ),
+        pytest.param(
+            hourly(catch_up=CatchUp.ALL, starting_deadline=timedelta(hours=2)),
+            seen(answered={"hourly": at(2)}),
+            at(12, 10),
+            ["answer hourly 10 12:00", f"start {slot(at(11))}", f"start {slot(NOON)}"],
+            id="catch-up-all-keeps-to-the-deadline",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": NOON - YEAR}),
+            at(12, 10),
+            ["answer hourly 10 12:00", f"skip {slot(NOON)} DeadlineExceeded"],
+            id="off-for-a-year-without-catch-up-one-slot-tells-of-it",
+        ),
+        pytest.param(
+            hourly(catch_up=CatchUp.ALL, max_catch_up=2),
+            seen(answered={"hourly": NOON - YEAR}),
+            at(12, 10),
+            ["answer hourly 10 12:00", f"start {slot(at(11))}", f"start {slot(NOON)}"],
+            id="off-for-a-year-max-catch-up-bounds-all",
+        ),
+        pytest.param(
+            hourly(),
+            seen(),
+            at(12, 30),
+            ["answer hourly 10 12:30"],
+            id="first-sighting-nothing-before-it-is-due",
+        ),
+        pytest.param(
+            declared(on_change=None, schedules=(replace(HOURLY, cron="30 * * * *"),)),
+            seen(answered={"hourly": at(12)}),
+            at(12, 31),
+            ["answer hourly 10 12:30", f"start {slot(at(12, 30))}"],
+            id="edited-a-named-schedule-goes-on-at-its-new-times",
+        ),
+        pytest.param(
+            declared(on_change=None, schedules=(UNNAMED,)),
+            seen(answered={"of old": NOON}),
+            at(12, 1),
+            ["forget of old", f"answer {UNNAMED.identity} 10 12:01"],
+            id="edited-an-unnamed-schedule-is-another-one-and-counts-from-now",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": NOON + timedelta(hours=23)}),
+            NOON,
+            [],
+            id="clock-set-back-by-hours-it-stands-still-until-then",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": NOON + YEAR}),
+            NOON,
+            ["forget hourly", "answer hourly 10 12:00"],
+            id="clock-set-back-by-a-year-it-was-wrong-before-and-counts-from-now",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": NOON}),
+            NOON + DAY,
+            ["answer hourly 11 12:00", f"start {slot(NOON + DAY)}"],
+            id="clock-set-ahead-by-a-day-is-as-if-it-had-been-slept-through",
+        ),
+        pytest.param(
+            hourly(catch_up=CatchUp.ALL),
+            seen(answered={"hourly": at(9)}, suspension=BY_ADA, suspended=True),
+            NOON,
+            ["answer hourly 10 12:00"],
+            id="suspended-by-a-person-slots-are-answered-without-a-run",
+        ),
+        pytest.param(
+            hourly(catch_up=CatchUp.ALL),
+            seen(answered={"hourly": at(9)}, suspended=True),
+            NOON,
+            ["answer hourly 10 12:00"],
+            id="resumed-while-we-were-off-no-slot-is-replayed",
+        ),
+        pytest.param(
+            hourly(),
+            seen(answered={"hourly": NOON}, suspended=True),
+            at(13),
+            ["answer hourly 10 13:00"],
+            id="resumed-late-what-was-due-before-is-not-replayed",
+        ),
+        pytest.param(
+            hourly(),
+            seen(
+                answered={"hourly": NOON},
+                suspension=replace(BY_ADA, until=at(12, 15)),
+                suspended=True,
+            ),
+            at(12, 15),
+            ["resume"],
+            id="suspended-until-it-ends-at-its-time",
+        ),
+        pytest.param(
+            hourly(suspend_after=3),
+            seen(answered={"hourly": at(11)}, failures=3),
+            NOON,
+            ["suspend by rondel", "answer hourly 10 12:00"],
+            id="suspend-after-so-many-failures-in-a-row",
+        ),
+        pytest.param(
+            hourly(suspend_after=3),
+            seen(answered={"hourly": at(11)}, failures=2),
+            NOON,
+            ["answer hourly 10 12:00", f"start {slot(NOON)}"],
+            id="suspend-after-one-failure-less-goes-on",
+        ),
+        pytest.param(
+            hourly(expect_every=timedelta(hours=3)),
+            seen(answered={"hourly": NOON}, watched_since=at(9)),
+            at(12, 1),
+            ["missed"],
+            id="expect-every-a-success-is-overdue",
+        ),
+        pytest.param(
+            hourly(expect_every=timedelta(hours=3)),
+            seen(answered={"hourly": NOON}, watched_since=at(9), last_success_at=at(10)),
+            at(12, 1),
+            [],
+            id="expect-every-a-success-was-seen-in-time",
+        ),
+    ],
+)
+def test_rules_of_time(declaration, status, now, words):
+    decided = plan(declaration, observed(status), now)
+    assert told(decided) == words
+    settled, active = applied(decided, declaration, status, (), now)
+    assert plan(declaration, observed(settled, active), now).changes == (), "it is answered"
 
 
 def test_a_queued_slot_is_looked_at_when_its_time_is_over():
