@@ -76,7 +76,10 @@ def run(names: list[str], scale: Scale) -> tuple[list[Row], dict[str, str]]:
                 print("  ".join(row.cells()), flush=True)
             print(f"{name}: {time.monotonic() - began:.0f} s in all", file=sys.stderr, flush=True)
     finally:
-        shutil.rmtree(top, ignore_errors=True)
+        if failed:
+            print(f"what they left is in {top}", file=sys.stderr)
+        else:
+            shutil.rmtree(top, ignore_errors=True)
     return rows, failed
 
 
