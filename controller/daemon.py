@@ -123,6 +123,7 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             enqueue=self._enqueue,
+            arrived=self._dispatch,
             dagger=settings.dagger,
             groups=settings.groups,
             secrets=self._secrets,
@@ -172,6 +173,7 @@ class Daemon:
             max_runs=most_runs(self.settings),
             policy=self._policy,
             group_limit=self._loading.group_limit,
+            expected=self._loading.expected,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
         )
@@ -257,6 +259,9 @@ class Daemon:
 
     def _enqueue(self, keys: Iterable[Key]) -> None:
         self._reconciler.enqueue(keys)
+
+    def _dispatch(self) -> None:
+        self._dispatcher.look()
 
     def _observe(self, kind: str, seconds: float) -> None:
         if self._metrics is not None:

@@ -83,6 +83,7 @@ class Loading:
         recorder: Recorder,
         clock: Clock,
         enqueue: Enqueue,
+        arrived: Callable[[], None],
         dagger: DaggerSettings,
         groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
@@ -96,6 +97,7 @@ class Loading:
         self._recorder = recorder
         self._clock = clock
         self._enqueue = enqueue
+        self._arrived = arrived  # a first look is over: what waited for it may be claimed
         self._places: dict[str, Place] = {}
 
     def add(
@@ -124,8 +126,6 @@ class Loading:
             ),
             remembered=tuple(remembered),
         )
-        if self._places[settings.name].status.suspended:
-            self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
 
     async def remove(self, name: str) -> None:
         """Forget a source that isn't followed any more, and close it."""
@@ -140,6 +140,10 @@ class Loading:
         place = self._places[name]
         while True:
             try:
+                if place.status.suspended:
+                    await self._recall(place)
+                if place.settings.suspend:
+                    return  # a reload, which makes another place of it, ends that
                 await self._rest(place)
                 async for look in place.source.snapshots():
                     await self._rest(place)
@@ -147,8 +151,23 @@ class Loading:
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
-            place.seen.set()
+            self._looked(place)
             await asyncio.sleep(AGAIN_SECONDS)
+
+    def _looked(self, place: Place) -> None:
+        if not place.seen.is_set():
+            place.seen.set()
+            self._arrived()
+
+    async def _recall(self, place: Place) -> None:
+        """Take up every last valid spec, where a first snapshot doesn't come (yet).
+
+        Limits and policies hold from the first claim on, and runs can be asked for.
+        """
+        if place.snapshot is None and not place.loaded.declarations:
+            known = await self._last_valid(place.remembered)
+            place.loaded = desired.remembered(place.loaded, known)
+        self._looked(place)  # nothing is waited for that isn't looked at
 
     async def _rest(self, place: Place) -> None:
         """Return when the source isn't suspended by a person any more."""
@@ -201,7 +220,7 @@ class Loading:
             await asyncio.sleep(1)
         except Exception:
             log.exception("load_crashed", source=place.settings.name)
-        place.seen.set()
+        self._looked(place)
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""
@@ -249,6 +268,11 @@ class Loading:
         """Tell whether a source's content is known: before that, nothing of it counts as gone."""
         place = self._places.get(source)
         return place is None or place.snapshot is not None
+
+    def expected(self, source: str) -> bool:
+        """Tell whether a first look is still to come: until then nobody knows its limits."""
+        place = self._places.get(source)
+        return place is not None and not place.seen.is_set()
 
     def held(self, key: Key) -> bool:
         """Tell whether a workflow that isn't declared is nevertheless not known to be gone."""
@@ -410,6 +434,7 @@ class Loading:
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
         await self._put(place, conditions.fetch_failed(status, error, self._clock.now()))
+        await self._recall(place)
 
     async def _put(self, place: Place, status: SourceStatus) -> None:
         if status != place.status or place.snapshot is None:
@@ -424,10 +449,13 @@ class Loading:
         """
         moved = [one for one in place.remembered if is_moved(one, snapshot)]
         place.remembered = ()
-        blobs = {one.blob for one in moved}
+        return desired.remembered(place.loaded, await self._last_valid(moved))
+
+    async def _last_valid(self, statuses: Iterable[WorkflowStatus]) -> list[Declaration]:
+        wanted = [one for one in statuses if one.blob]
+        blobs = {one.blob for one in wanted}
         index = await self._store.parsed(blobs, manifest.READER_VERSION) if blobs else {}
-        known = [declared for one in moved if (declared := last_valid(one, index)) is not None]
-        return desired.remembered(place.loaded, known)
+        return [known for one in wanted if (known := last_valid(one, index)) is not None]
 
     def _moved_inputs(self, place: Place, snapshot: Snapshot) -> set[str]:
         """Return the workflows whose declared inputs are not what they were."""
