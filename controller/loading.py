@@ -46,7 +46,7 @@ class Place:
     reading: Reading
     status: SourceStatus
     loaded: desired.Loaded
-    remembered: tuple[WorkflowStatus, ...]  # until the first snapshot is loaded
+    remembered: Mapping[str, WorkflowStatus]  # by workflow, until the first snapshot is loaded
     snapshot: Snapshot | None = None
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
@@ -112,6 +112,7 @@ class Loading:
         fresh = SourceStatus(
             name=settings.name, kind=kind_of(settings), location=source.location, ref=ref(settings)
         )
+        known = {one.name: one for one in remembered}
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
@@ -121,10 +122,10 @@ class Loading:
                 settings.name,
                 prune=settings.prune,
                 allow_empty=settings.allow_empty,
-                owners={one.name: one.file for one in remembered},
+                owners={name: one.file for name, one in known.items()},
                 groups=self._groups,
             ),
-            remembered=tuple(remembered),
+            remembered=known,
         )
 
     async def remove(self, name: str) -> None:
@@ -162,11 +163,12 @@ class Loading:
     async def _recall(self, place: Place) -> None:
         """Take up every last valid spec, where a first snapshot doesn't come (yet).
 
-        Limits and policies hold from the first claim on, and runs can be asked for.
+        Schedules and limits go on as they were, and runs can be asked for.
         """
         if place.snapshot is None and not place.loaded.declarations:
-            known = await self._last_valid(place.remembered)
+            known = await self._last_valid(place.remembered.values())
             place.loaded = desired.remembered(place.loaded, known)
+            self._enqueue(one.key for one in known)
         self._looked(place)  # nothing is waited for that isn't looked at
 
     async def _rest(self, place: Place) -> None:
@@ -264,8 +266,21 @@ class Loading:
             for one in place.loaded.declarations.values()
         }
 
-    def known(self, source: str) -> bool:
-        """Tell whether a source's content is known: before that, nothing of it counts as gone."""
+    def known(self, key: Key) -> bool:
+        """Tell whether what a source says of a workflow is known: before, it doesn't count as gone.
+
+        What was taken up from before a restart counts as long as it is what was seen then.
+        """
+        place = self._places.get(key[0])
+        if place is None or place.snapshot is not None:
+            return True
+        status, declaration = place.remembered.get(key[1]), place.loaded.declarations.get(key[1])
+        if status is None or declaration is None or not status.valid:
+            return False
+        return status.spec_digest == declaration.spec_digest
+
+    def whole(self, source: str) -> bool:
+        """Tell whether all that a source declares is known; what is remembered may be a part."""
         place = self._places.get(source)
         return place is None or place.snapshot is not None
 
@@ -324,13 +339,18 @@ class Loading:
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)
-        return place.snapshot.revision if place and place.snapshot else ""
+        if place is None:
+            return ""
+        return place.snapshot.revision if place.snapshot else place.status.last_applied_revision
 
     def inputs(self, key: Key) -> Mapping[str, str]:
         """Return the digests of a workflow's inputs as they are now; absent ones are left out."""
         place, declaration = self._places.get(key[0]), self.declaration(key)
         if place is None or declaration is None or not declaration.inputs:
             return NOTHING
+        if place.snapshot is None:
+            status = place.remembered.get(key[1])
+            return status.inputs if status else NOTHING
         if key[1] not in place.digests:
             place.digests[key[1]] = digests(place.index, declaration.inputs)
         return place.digests[key[1]]
@@ -399,7 +419,7 @@ class Loading:
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
-        gone = {one.name for one in place.remembered}
+        gone = {*place.remembered}
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
         with collector.off():
@@ -447,8 +467,8 @@ class Loading:
         A manifest that is broken or can't be read keeps its last valid spec; one that is gone
         retires as it would have done while we looked.
         """
-        moved = [one for one in place.remembered if is_moved(one, snapshot)]
-        place.remembered = ()
+        moved = [one for one in place.remembered.values() if is_moved(one, snapshot)]
+        place.remembered = {}
         return desired.remembered(place.loaded, await self._last_valid(moved))
 
     async def _last_valid(self, statuses: Iterable[WorkflowStatus]) -> list[Declaration]:

@@ -88,6 +88,30 @@ def test_a_suspended_source_keeps_its_limits_and_can_be_run_over_a_restart(
     controller.until(lambda: succeeded(controller, workflow="c"), "the change is applied")
 
 
+def test_schedules_of_a_suspended_source_go_on_over_a_restart_and_no_change_is_seen(
+    controller, folder, rondel
+):
+    (folder / "data.txt").write_text("as it was")
+    inputs = "  inputs: [{name: d, path: data.txt}]\n"
+    (folder / "reader.yaml").write_text(manifest("reader", "true", ON_CHANGE + inputs))
+    (folder / "one.yaml").write_text(manifest("one", "true", SECONDLY % ""))
+    controller.start()
+    controller.until(lambda: succeeded(controller, workflow="one"), "a slot has run")
+    controller.until(lambda: succeeded(controller, workflow="reader"), "the first sighting")
+    rondel("suspend", "w")
+    controller.kill()
+    (folder / "one.yaml").write_text(manifest("one", "false", SECONDLY % ""))
+    controller.start()
+    slots = len(controller.runs(workflow="one", phases={Phase.SUCCEEDED}))
+    controller.until(lambda: succeeded(controller, slots + 2, workflow="one"), "slots run on")
+    assert rondel("run", "reader", "--wait").returncode == 0
+    assert [run.trigger.value for run in controller.runs(workflow="reader")].count("Change") == 1
+    assert shown(rondel, "reader")["health"] == "Healthy"
+    assert controller.runs(phases={Phase.FAILED}) == []
+    rondel("resume", "w")
+    controller.until(lambda: controller.runs(phases={Phase.FAILED}), "the new text is applied")
+
+
 def test_failures_in_a_row_suspend_it(controller, folder, rondel):
     spec = SECONDLY % "" + "  suspendAfter: {failures: 2}\n"
     (folder / "one.yaml").write_text(manifest("one", "false", spec))
