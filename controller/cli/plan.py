@@ -30,7 +30,7 @@ from controller.reconcile import desired
 from controller.reconcile.preview import Action, Preview, Side, digests_of, preview
 from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
-from controller.source.git import common_dir, local_git_dir
+from controller.source.local import common_dir, local_git_dir
 from controller.source.objects import Objects
 from controller.source.processes import GitError, commit_of
 from controller.source.remote import local_folder

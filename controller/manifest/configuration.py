@@ -116,6 +116,7 @@ def git_source(document: Document, base: PurePath) -> GitSource:
         url=document["url"],
         ref=GitRef(**document.get("ref", {})),
         path=document.get("path", "").strip("/"),
+        ignore=tuple(document.get("ignore", ())),
         interval=duration(document, "interval", timedelta(minutes=1)),
         timeout=duration(document, "timeout", timedelta(seconds=60)),
         auth=GitAuth(**auth) if auth else None,

@@ -15,7 +15,8 @@ PARTS = 3  # major, minor, patch
 _NUMBER = r"(?:0|[1-9]\d{0,17})"
 _LABEL = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _VERSION = re.compile(
-    rf"v?({_NUMBER})(?:\.({_NUMBER}))?(?:\.({_NUMBER}))?(?:-({_LABEL}))?(?:\+({_LABEL}))?\Z", re.ASCII
+    rf"v?({_NUMBER})(?:\.({_NUMBER}))?(?:\.({_NUMBER}))?(?:-({_LABEL}))?(?:\+({_LABEL}))?\Z",
+    re.ASCII,
 )
 _PART = rf"(?:{_NUMBER}|[xX*])"
 _PARTIAL = rf"v?{_PART}(?:\.{_PART}){{0,2}}(?:-{_LABEL})?(?:\+{_LABEL})?"
@@ -151,24 +152,19 @@ def partial(text: str) -> Partial:
 
 def compared(operator: str, one: Partial) -> Span:
     """Return the versions that a comparator takes."""
-    match operator:
-        case "=":
-            return Span(one.low, one.end)
-        case "!=":
-            return Span(one.low, one.end, outside=True)
-        case ">=":
-            return Span(one.low, END)
-        case ">":
-            return Span(one.end, END)
-        case "<=":
-            return Span(BEGIN, one.end)
-        case "<":
-            # Before a release stand its prereleases: they are not meant.
-            return Span(BEGIN, one.low if one.label != RELEASE else (*one.low[:3], FIRST, 0))
-        case "~":
-            return Span(one.low, one.after(min(len(one.numbers), 2)))
-        case _:
-            return Span(one.low, one.after(fixed(one.numbers)))
+    # Before a release stand its prereleases: they are not meant by "less than it".
+    before = one.low if one.label != RELEASE else (*one.low[:3], FIRST, 0)
+    spans = {
+        "=": lambda: Span(one.low, one.end),
+        "!=": lambda: Span(one.low, one.end, outside=True),
+        ">=": lambda: Span(one.low, END),
+        ">": lambda: Span(one.end, END),
+        "<=": lambda: Span(BEGIN, one.end),
+        "<": lambda: Span(BEGIN, before),
+        "~": lambda: Span(one.low, one.after(min(len(one.numbers), 2))),
+        "^": lambda: Span(one.low, one.after(fixed(one.numbers))),
+    }
+    return spans[operator]()
 
 
 def fixed(numbers: tuple[int, ...]) -> int:

@@ -62,6 +62,11 @@ class LocalRepository:
         """Return the commit of a full ref's name or an id. Raises GitError when there is none."""
         return await commit_of(ref, folder=self.git_dir, seconds=SECONDS)
 
+    async def tags(self) -> list[str]:
+        words = ["for-each-ref", "--format=%(refname)", "refs/tags"]
+        told = (await git(words, folder=self.git_dir, seconds=SECONDS)).decode(errors="replace")
+        return [name.removeprefix("refs/tags/") for name in told.split()]
+
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]
         return not await git(words, folder=self.git_dir, seconds=SECONDS)

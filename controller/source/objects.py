@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from controller.model.source import Entry, Fault
+from controller.source import ignoring
 from controller.source.files import CHUNK, EXECUTABLE, PLAIN, link_target, refused, unspeakable
 from controller.source.processes import GitError, git, kill, started
 
 LINK, SUBMODULE = "120000", "160000"
+LONGEST_NAME, LONGEST_PATH = 255, 3000  # bytes
 READ_SECONDS = 120.0
 Take = Callable[[str, int, BinaryIO], None]
 """Takes a blob's id and size, and reads exactly so many bytes of its content."""
@@ -33,8 +35,12 @@ class Objects:
         self._folder = folder
         self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted(alternates)} if alternates else {}
 
-    async def tree(self, commit: str) -> Tree:
-        """Return every file of a commit but dot names. Raises GitError: no such commit."""
+    async def tree(self, commit: str, ignore: tuple[str, ...] = ()) -> Tree:
+        """Return the files of a commit but dot names, and what it or `ignore` leaves out.
+
+        Raises:
+            GitError: no such commit.
+        """
         listed = await git(
             ["ls-tree", "-r", "-z", "--full-tree", commit],
             folder=self._folder,
@@ -44,13 +50,20 @@ class Objects:
         entries: dict[str, Entry] = {}
         links: dict[str, str] = {}
         faults: list[Fault] = []
+        own: bytes | None = None
         for line in listed.decode("utf-8", "surrogateescape").split("\0"):
             head, _, path = line.partition("\t")
             if is_read(path):
                 sort_in(path, head, entries, links, faults)
+            elif path == ignoring.FILE and head.startswith("100"):
+                own = await self._patterns(head)
         if links:
             await self._follow(entries, links, faults)
-        return Tree(entries, tuple(faults))
+        return await asyncio.to_thread(left, Tree(entries, tuple(faults)), own, ignore)
+
+    async def _patterns(self, head: str) -> bytes:
+        blob = head.rpartition(" ")[2]
+        return (await self.contents([blob], limit=ignoring.MOST_BYTES + 1))[blob]
 
     async def _follow(
         self, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
@@ -164,6 +177,22 @@ def write_blob(places: list[tuple[Path, str]], size: int, stream: BinaryIO) -> N
         place.chmod(permissions(other_mode))
 
 
+def left(tree: Tree, own: bytes | None, ignore: tuple[str, ...]) -> Tree:
+    """Return a tree without what is ignored; the operator's patterns overrule the tree's own."""
+    patterns, faults = ignoring.read(own)
+    ignored = ignoring.ignoring((*patterns, *ignore))
+    if ignored is ignoring.is_nothing:
+        return Tree(tree.entries, (*faults, *tree.faults))
+    return Tree(
+        {
+            path: entry
+            for path, entry in tree.entries.items()
+            if not ignoring.is_left_out(path, ignored)
+        },
+        (*faults, *(one for one in tree.faults if not ignoring.is_left_out(one.file, ignored))),
+    )
+
+
 def permissions(mode: str) -> int:
     return 0o755 if mode == EXECUTABLE else 0o644
 
@@ -180,7 +209,7 @@ def sort_in(
     path: str, head: str, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
 ) -> None:
     mode, _, blob = head.split(" ")
-    if not path.isascii() and fault_of_name(path, faults):
+    if (len(path) > LONGEST_NAME or not path.isascii()) and fault_of_name(path, faults):
         return
     if mode == LINK:
         links[path] = blob
@@ -189,9 +218,18 @@ def sort_in(
 
 
 def fault_of_name(path: str, faults: list[Fault]) -> bool:
-    fault = unspeakable(path)
+    fault = unspeakable(path) or too_long(path)
     faults += [fault] if fault else []
     return fault is not None
+
+
+def too_long(path: str) -> Fault | None:
+    """No disk takes such a name, and to match it against patterns could last for ever."""
+    if len(path.encode()) <= LONGEST_PATH and all(
+        len(name.encode()) <= LONGEST_NAME for name in path.split("/")
+    ):
+        return None
+    return refused(f"{path[:80]}…", "its name is too long", "shorten it")
 
 
 def quoted(path: Path) -> str:

@@ -32,11 +32,16 @@ class Source(Protocol):
         """Return the revision last tried, also when it could not be read; "" for none."""
         ...
 
-    def look(self, *, tell: bool = False) -> None:
-        """Ask for a look at the place now (reconcile); returns at once.
+    def look(self, *, tell: bool = False) -> int:
+        """Ask for a look at the place now (reconcile); return the request's number at once.
 
-        With `tell` what it finds is yielded, also when nothing changed or the failure is old.
+        With `tell` what it finds is yielded, also when nothing changed or the failure is old, and
+        `answered` reaches the number; without, nobody waits for it and there is none (0).
         """
+        ...
+
+    def answered(self) -> int:
+        """Return the number of the last request that what was yielded last is an answer to."""
         ...
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:

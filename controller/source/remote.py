@@ -9,7 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from controller.errors import StalledError, TransientError, UsageError
+from controller.model.semver import parse_range
 from controller.model.settings import GitSource
+from controller.source.processes import GitError
 
 SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^-].*\Z")
 NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
@@ -44,6 +46,7 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("fsck error", "RepositoryDamaged", True),
     ("No space left on device", "DiskFull", False),
 )
+AWAY = ("unable to access", "Could not read from remote", "remote error", "the remote end hung up")
 REMEDIES = {
     "RefNotFound": "push it, or correct `ref`",
     "AuthFailed": "check `auth` and its secret",
@@ -74,6 +77,13 @@ def check(settings: GitSource) -> None:
             raise UsageError(
                 f"{name!r} is not a ref's name", where=where, remedy="write it as git shows it"
             )
+    if ref.semver is not None:
+        try:
+            parse_range(ref.semver)
+        except ValueError as error:
+            where = f"source {settings.name}: ref.semver"
+            remedy = 'write a range as ">=1.2 <2" or "1.x"'
+            raise UsageError(f"{ref.semver!r}: {error}", where=where, remedy=remedy) from error
 
 
 def url_problem(url: str) -> tuple[str, str]:
@@ -211,6 +221,12 @@ def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def is_away(error: GitError) -> bool:
+    """Tell whether it was the other side that failed: nothing here is to blame then."""
+    meant = meaning(error.text, "")
+    return meant.reason != "FetchFailed" or any(saying in error.text for saying in AWAY)
 
 
 def meaning(text: str, where: str) -> StalledError | TransientError:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model.semver import highest, parse_range, version
+from controller.model.semver import BEGIN, highest, parse_range, version
 
 
 def takes(text: str, tag: str) -> bool:
@@ -52,14 +52,14 @@ def test_a_range_takes_these_versions_and_not_those(text, inside, outside):
      "^1.2.3 foo", "1.2.3 -- 2", "--upload-pack=x", "1.2;2"],
 )  # fmt: skip
 def test_these_are_no_ranges(text):
-    with pytest.raises(ValueError, match="is over|can't|leaves|says"):
+    with pytest.raises(ValueError, match=r"is over|can't|leaves|says"):
         parse_range(text)
 
 
 def test_the_order_is_that_of_the_specification():
     order = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
              "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.1.0", "2.0.0"]  # fmt: skip
-    assert sorted(reversed(order), key=version) == order
+    assert sorted(order[::-1], key=lambda one: version(one) or BEGIN) == order
 
 
 def test_the_highest_tag_wins_whatever_else_is_tagged():
@@ -78,7 +78,7 @@ def test_a_caret_range_is_its_two_comparators(major, minor, patch, versions):
     low = f"{major + 1}.{minor}.{patch}"
     written, spelled = parse_range(f"^{low}"), parse_range(f">={low} <{major + 2}")
     for one in versions:
-        key = version(".".join(map(str, one)))
+        key = version(".".join(map(str, one))) or BEGIN
         assert written.holds(key) == spelled.holds(key)
 
 
