@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Git:
     def _wake(self) -> None:
         self._hints.put_nowait(None)
 
-    async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
+    async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
         async with self._ref.watching():
             first = True
             while True:

@@ -1,6 +1,6 @@
 """What a source is to the rest of the house: snapshots out, file contents and inputs on demand."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Source(Protocol):
         """The folder, or the URL without credentials."""
         ...
 
-    def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
+    def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
         """Yield the first snapshot, then one whenever something changed.
 
         A look that failed is yielded as StalledError or TransientError (reason as the
