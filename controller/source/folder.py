@@ -24,7 +24,7 @@ class Folder:
         self.root = root
         self.ignored = ignoring.ignoring(ignore)
         self._ignore = ignore
-        self._patterns: Times | None = None  # of the file .rondelignore when it was read
+        self._patterns: Times | None = None  # of .rondelignore as it was read; (): read it again
         self._bad_patterns: tuple[Fault, ...] = ()
         self.entries: dict[str, Entry] = {}  # replaced, never changed
         self.contents = Contents()
@@ -90,7 +90,7 @@ class Folder:
         if verdict is Verdict.WAIT:
             return False
         patterns, self._bad_patterns = patterns_of(self.root, info)
-        self._patterns = signature(info, now) if info else None
+        self._patterns = (signature(info, now) or ()) if info else None
         before, self.ignored = self.ignored, ignoring.ignoring((*patterns, *self._ignore))
         return before is not self.ignored
 

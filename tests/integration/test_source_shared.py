@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,10 @@ from controller.source import open_source
 from controller.source.mirror import KEEP
 from controller.source.mirrors import Mirrors
 from tests.source_places import LONG, Repository, following, put, serving
+
+
+def mirror_of(source: Any) -> Any:
+    return source._mirror
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def mirrors(tmp_path):
 
 @pytest.fixture
 def open_(tmp_path, mirrors):
-    def open_source_(url, name, **more):
+    def open_source_(url: str, name: str, **more: Any) -> Any:
         settings = GitSource(url=url, name=name, **({"interval": LONG} | more))
         return open_source(
             settings, state_dir=tmp_path / "state", clock=SystemClock(), mirrors=mirrors
@@ -93,8 +98,8 @@ async def test_a_source_whose_interval_is_over_takes_what_another_was_told_meanw
             await one.snapshot()
             await other.snapshot()
             before = asked(server)
-            one.source._wake()  # as its timer does
-            other.source._wake()
+            one.source._wake()  # type: ignore[attr-defined]  # as its timer does
+            other.source._wake()  # type: ignore[attr-defined]
             assert await one.quiet()
             assert asked(server) == before
             one.source.look()  # asked by a person, it asks
@@ -147,7 +152,7 @@ async def test_commits_of_no_run_are_let_go_and_those_in_use_stay(
                 commits.append(repository.commit(a=str(number)))
                 source.look()
                 await follower.snapshot()
-            mirror = source._mirror
+            mirror = mirror_of(source)
             assert await kept(mirror) == {*commits}
             await mirrors.prune({commits[1]}, before=0)
             assert await kept(mirror) == {commits[1], commits[3]}
@@ -156,7 +161,7 @@ async def test_commits_of_no_run_are_let_go_and_those_in_use_stay(
             )
             commits.append(repository.commit(a="4"))
             source.look()
-            assert (await follower.snapshot()).changed == {"a"}
+            assert (await follower.snapshot()).changed == frozenset({"a"})
     assert (tmp_path / "i").read_text() == "1"
 
 
@@ -175,7 +180,7 @@ async def test_a_mirror_that_no_source_uses_goes_when_it_is_old(
             await mirrors.prune((), before=0)
             assert len(list(place.iterdir())) == 2
             await mirrors.prune((), before=SystemClock().now().timestamp() + 60)
-            assert list(place.iterdir()) == [stays.source._mirror.folder]
+            assert list(place.iterdir()) == [mirror_of(stays.source).folder]
 
 
 async def test_only_the_wanted_commit_is_fetched_not_its_history(repository, open_, tmp_path):
@@ -187,7 +192,7 @@ async def test_only_the_wanted_commit_is_fetched_not_its_history(repository, ope
         async with following(source) as follower:
             revision = (await follower.snapshot()).revision
             commit = revision.rpartition(":")[2]
-            told = await source._mirror._git("rev-list", "--count", commit)
+            told = await mirror_of(source)._git("rev-list", "--count", commit)
     assert told.decode().strip() == "1"
 
 
@@ -200,7 +205,7 @@ async def test_an_older_commit_is_had_from_a_server_that_gives_none_by_its_id(
         url = server.url("repository/.git")
         async with following(open_(url, "one")) as one:
             await one.snapshot()  # the mirror is shallow now
-            mirror = one.source._mirror
+            mirror = mirror_of(one.source)
             await mirror._fetch(60, "+refs/heads/*:refs/rondel/all/heads/*", whole=True)
             assert await mirror.commit(old) == old
 
