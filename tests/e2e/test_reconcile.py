@@ -3,9 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
-from controller.cli.client import Client
+from controller.serve.address import socket_path
 from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
 from tests.source_places import Repository, serving
 
@@ -37,16 +38,21 @@ def controller(tmp_path, repository, server):
     made.stop()
 
 
-def test_a_request_is_answered_by_a_look_that_began_after_it(
-    controller, repository, server, rondel
-):
-    client = Client(None, controller.state, None)
+@pytest.fixture
+def api(controller):
+    transport = httpx.HTTPTransport(uds=str(socket_path(controller.state)))
+    with httpx.Client(transport=transport, base_url="http://rondel/api/v1", timeout=30) as client:
+        yield client
 
+
+def test_a_request_is_answered_by_a_look_that_began_after_it(
+    controller, repository, server, api, rondel
+):
     def ask() -> int:
-        return int(client.post("/sources/ops/reconcile")["request"])
+        return int(api.post("/sources/ops/reconcile").json()["request"])
 
     def answer(request: int, wait: int) -> Any:
-        return client.get(f"/sources/ops/reconcile/{request}?wait={wait}")
+        return api.get(f"/sources/ops/reconcile/{request}?wait={wait}").json()
 
     server.answering.clear()
     first = ask()
