@@ -28,7 +28,6 @@ TIDY_AFTER = 50  # commits kept; each leaves a pack of its own
 FETCHED = "refs/rondel/fetched/"
 KEEP = "refs/rondel/keep/"
 EVERYTHING = ("+refs/heads/*:refs/rondel/all/heads/*", "+refs/tags/*:refs/rondel/all/tags/*")
-OF_THE_REMOTE = {"fetch", "ls-remote"}
 NO_SHALLOW = "does not support shallow"
 
 
@@ -251,7 +250,7 @@ class Mirror:
         here is asked for. What it can't read here, it is asked for bit by bit.
         """
         async with self._turn:
-            quick = ("--connectivity-only",) if error.command in OF_THE_REMOTE else ()
+            quick = ("--connectivity-only",) if error.command in remote.COMMANDS else ()
             try:
                 await self._git(
                     "fsck", *quick, "--no-dangling", "--no-progress", limit=TIDY_SECONDS

@@ -46,6 +46,7 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("fsck error", "RepositoryDamaged", True),
     ("No space left on device", "DiskFull", False),
 )
+COMMANDS = {"fetch", "ls-remote"}  # that talk to the other side
 AWAY = ("unable to access", "Could not read from remote", "remote error", "the remote end hung up")
 REMEDIES = {
     "RefNotFound": "push it, or correct `ref`",
@@ -225,6 +226,8 @@ def quoted(text: str) -> str:
 
 def is_away(error: GitError) -> bool:
     """Tell whether it was the other side that failed: nothing here is to blame then."""
+    if error.command not in COMMANDS:
+        return False
     meant = meaning(error.text, "")
     return meant.reason != "FetchFailed" or any(saying in error.text for saying in AWAY)
 
