@@ -65,7 +65,7 @@ class LocalRepository:
     async def tags(self) -> list[str]:
         words = ["for-each-ref", "--format=%(refname)", "refs/tags"]
         told = (await git(words, folder=self.git_dir, seconds=SECONDS)).decode(errors="replace")
-        return [name.removeprefix("refs/tags/") for name in told.split()]
+        return [name.removeprefix("refs/tags/") for name in told.split("\n") if name]
 
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]

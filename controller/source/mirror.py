@@ -113,11 +113,11 @@ class Mirror:
         words = ("ls-remote", "--symref", "--end-of-options", self._settings.url, *sorted(patterns))
         refs, head = {}, None
         told = (await self._remote(seconds, *words)).decode("utf-8", "surrogateescape")
-        for line in told.splitlines():
+        for line in told.split("\n"):
             value, _, name = line.partition("\t")
             if value.startswith("ref: ") and name == "HEAD":
                 head = value.removeprefix("ref: ")
-            elif not value.startswith("ref: "):
+            elif name and not value.startswith("ref: "):
                 refs[name] = value
         return Told(refs, head, at, frozenset(patterns))
 

@@ -32,7 +32,8 @@ ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ALLOW_PROTOCOL": "file",
+    "GIT_ALLOW_PROTOCOL": "none",  # but where a command says which
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
     "HOME": "/nonexistent",

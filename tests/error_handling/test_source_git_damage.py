@@ -29,6 +29,10 @@ def url_of(repository: Repository, server: Any, *, local: bool) -> str:
     return repository.url if local else str(server.url("repository/.git"))
 
 
+def folder_of(source: Any) -> Path:
+    return Path(source._mirror.folder)
+
+
 async def until_kept(source: Any, commit: str) -> None:
     while not await source._mirror.keeps(commit):
         await asyncio.sleep(0.02)
@@ -123,7 +127,7 @@ async def test_a_mirror_damaged_while_nobody_ran_is_made_anew_at_the_start(
         url = server.url("repository/.git")
         async with following(open_(url)) as source:
             await source.snapshot()
-            folder = source.source._mirror.folder
+            folder = folder_of(source.source)
         cut_packs(folder)
         async with following(open_(url)) as source:
             assert (await source.snapshot()).revision == f"main@sha1:{commit}"
