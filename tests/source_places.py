@@ -216,7 +216,7 @@ class GitHandler(BaseHTTPRequestHandler):
                 "REMOTE_ADDR": "127.0.0.1",
             },
             capture_output=True,
-            check=True,
+            check=False,  # what it has to say of a failure, it has said to the client
         )
         if self.command == "POST" and not self.server.answering.is_set():
             self.server.withheld.set()

@@ -122,6 +122,7 @@ def git_source(document: Document, base: PurePath) -> GitSource:
         auth=GitAuth(**auth) if auth else None,
         known_hosts=str(base / document["knownHosts"]) if document.get("knownHosts") else None,
         proxy=document.get("proxy"),
+        submodules=document.get("submodules", False),
         trusted=document.get("trusted", False),
         **common(document),
     )

@@ -69,6 +69,7 @@ class GitSource:
     auth: GitAuth | None = None
     known_hosts: str | None = None
     proxy: str | None = None
+    submodules: bool = False  # their files are part of the source
     trusted: bool = False
     exports: bool = False
     prune: bool = True

@@ -229,6 +229,16 @@ def patterns_of(
         return (), (closed(ignoring.FILE, error.strerror or str(error)),)
 
 
+def ignored_in(root: Path, ignore: tuple[str, ...]) -> ignoring.Ignored:
+    """Return what tells whether a path of a folder is ignored, as the folder is now."""
+    try:
+        info = os.lstat(root / ignoring.FILE)
+    except FileNotFoundError:
+        info = None
+    patterns, _ = patterns_of(root, info)
+    return ignoring.ignoring((*patterns, *ignore))
+
+
 def changed_since(full: Path, info: os.stat_result) -> bool:
     """Tell whether a file was written to while we read it."""
     try:

@@ -20,6 +20,7 @@ from controller.source.objects import Objects, Tree
 from controller.source.processes import GitError
 from controller.source.refs import TROUBLE, LocalRef, Ref, RemoteRef
 from controller.source.requests import Requests
+from controller.source.submodules import Submodules
 
 __all__ = ["Git"]
 
@@ -46,6 +47,7 @@ class Git:
         self._mirror = mirrors.of(settings)
         kind = RemoteRef if remote.local_folder(settings.url) is None else LocalRef
         self._ref: Ref = kind(settings, self._mirror, clock, self._wake)
+        self._submodules = Submodules(settings, mirrors) if settings.submodules else None
         self._hints: asyncio.Queue[None] = asyncio.Queue()
         self._requests = Requests()
         self._since = float("-inf")  # what was seen before that is not new enough
@@ -146,13 +148,19 @@ class Git:
     # Reading it.
 
     def _objects(self) -> Objects:
-        return Objects(self._mirror.folder, self._ref.alternates)
+        local = self._ref.alternates
+        inner = self._submodules.objects if self._submodules else ()
+        return Objects(self._mirror.folder, *((local,) if local else ()), *inner)
 
-    async def _tree(self, commit: str) -> Tree:
-        return await self._objects().tree(commit, self._settings.ignore)
+    async def _tree(self, commit: str, *, hold: bool = False) -> Tree:
+        objects = self._objects()
+        tree = await objects.tree(commit)
+        if self._submodules is not None:
+            tree = await self._submodules.grafted(tree, objects, hold=hold)
+        return await objects.without_ignored(tree, self._settings.ignore)
 
     async def _load(self, commit: str, revision: str) -> Snapshot:
-        tree = await self._tree(commit)
+        tree = await self._tree(commit, hold=True)
         before = self._snapshot.entries if self._snapshot else None
         path = keys.normal(self._settings.path)
         faults = tuple(
@@ -218,6 +226,9 @@ class Git:
         await self._mirror.mend(error)
         try:
             await self._ref.have(commit)
+            if self._submodules is not None:
+                await self._submodules.mend(error)
+                await self._tree(commit)
         except (RondelError, *TROUBLE):
             raise error from None
 
@@ -233,6 +244,8 @@ class Git:
     async def close(self) -> None:
         """End what runs in the background."""
         await self._ref.close()
+        if self._submodules is not None:
+            self._submodules.close()
 
 
 def commit_of(revision: str) -> str:

@@ -45,7 +45,7 @@ class Told:
 class Watch:
     """A source that looks at a mirror: what it asks for, which ref it takes, how it is woken."""
 
-    pattern: str
+    pattern: str | None  # None: nothing
     choose: Callable[[Told], str | None]
     wake: Callable[[], None]
     held: set[str] = field(default_factory=set)  # commits that it works with
@@ -97,7 +97,8 @@ class Mirror:
             last = self._told
             if last is not None and last.at >= since and watch.pattern in last.patterns:
                 return last
-            now = await self._ask(seconds, *{one.pattern for one in (*self.watches, watch)})
+            wanted = {one.pattern for one in (*self.watches, watch)}
+            now = await self._ask(seconds, *(one for one in wanted if one is not None))
             self._told = now
         for other in self.watches:
             if other is not watch and last is not None and moved(other, last, now):

@@ -14,8 +14,8 @@ from controller.source import remote
 from controller.source.mirror import Mirror
 
 OF_A_SOURCE = {
-    *("name", "ref", "path", "ignore", "interval", "timeout", "trusted", "exports", "prune"),
-    *("allow_empty", "suspend", "read_from", "share_caches"),
+    *("name", "ref", "path", "ignore", "submodules", "interval", "timeout", "trusted", "exports"),
+    *("prune", "allow_empty", "suspend", "read_from", "share_caches"),
 }
 """Settings that say nothing of how a repository is reached; every other makes another mirror."""
 
