@@ -98,8 +98,8 @@ async def test_files_of_submodules_stand_at_their_paths_also_of_those_within(
             wanted = Input(name="i", path="vendor")
             await source.source.materialise(first.revision, wanted, tmp_path / "i")
             assert (tmp_path / "i" / "lib" / "deep" / "d.txt").read_text() == "deep"
-            lib.commit(l_yaml="new")
-            moved = served.publish(lib)
+            lib.commit(**{"l.yaml": "new"})
+            moved = served.publish(lib, deep=(server.url("deep.git"), deep_commit))
             served.publish(ops, **{"vendor/lib": ("../lib.git", moved)})
             source.source.look()
             assert (await source.snapshot()).changed == frozenset({"vendor/lib/l.yaml"})
