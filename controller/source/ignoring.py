@@ -4,12 +4,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from controller.errors import UsageError
 from controller.model.settings import DirectorySource, GitSource
 from controller.model.source import Fault
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 FILE = ".rondelignore"
 MOST_BYTES = 64 << 10  # of the file
@@ -81,7 +83,9 @@ def problem_of(pattern: str) -> str:
     return ""
 
 
-def compiled(patterns: Iterable[str]) -> GitIgnoreSpec:
+def compiled(patterns: Iterable[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where something is ignored
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # a set in a set is a set to git
         return GitIgnoreSpec.from_lines(patterns)
@@ -90,6 +94,8 @@ def compiled(patterns: Iterable[str]) -> GitIgnoreSpec:
 @lru_cache(maxsize=SPECS)
 def ignoring(patterns: tuple[str, ...]) -> Ignored:
     """Return what tells whether a path itself is ignored; a later pattern overrules."""
+    if not patterns:
+        return is_nothing
     spec = compiled(patterns)
     if not any(one.include is not None for one in spec.patterns):
         return is_nothing

@@ -5,28 +5,18 @@ for all.
 """
 
 import asyncio
-import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-import structlog
-
-from controller import ids
 from controller.clock import Clock
-from controller.errors import TransientError
 from controller.model.settings import GitSource
 from controller.source import remote
-from controller.source.processes import GitError, commit_of, git
+from controller.source.holding import KEEP, Holding
+from controller.source.processes import GitError
 
-log = structlog.get_logger()
-
-SECONDS = 20.0  # for what never leaves this host
-TIDY_SECONDS = 600.0
-TIDY_AFTER = 50  # commits kept; each leaves a pack of its own
 FETCHED = "refs/rondel/fetched/"
-KEEP = "refs/rondel/keep/"
 EVERYTHING = ("+refs/heads/*:refs/rondel/all/heads/*", "+refs/tags/*:refs/rondel/all/tags/*")
 NO_SHALLOW = "does not support shallow"
 
@@ -51,40 +41,28 @@ class Watch:
     held: set[str] = field(default_factory=set)  # commits that it works with
 
 
-class Mirror:
-    """Owns one bare repository; every command that writes to it passes here."""
+class Mirror(Holding):
+    """What we hold of one URL, and the questions to it."""
 
     def __init__(
         self, folder: Path, settings: GitSource, secrets: remote.Secret | None, clock: Clock
     ) -> None:
-        self.folder = folder
-        self.lives = 0  # how often it was made; what was kept in an earlier one is gone
+        super().__init__(folder)
         self.watches: list[Watch] = []
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._turn = asyncio.Lock()  # one writes at a time
         self._told: Told | None = None
-        self._brought: dict[str, str] = {}  # ref -> what it was when it was fetched
+        self._fetched: tuple[int, dict[str, str]] = (0, {})
         self._shallow = remote.local_folder(settings.url) is None
-        self._kept = 0
 
-    async def ensure(self) -> None:
-        """Make the repository if it isn't there; it appears whole or not at all."""
-        if (self.folder / "HEAD").is_file():
-            return
-        async with self._turn:
-            self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = self.folder.with_name(f"{self.folder.name}.{ids.nonce()}")
-            try:
-                await self._git("init", "--quiet", "--bare", "--template=", str(draft))
-                shutil.rmtree(self.folder, ignore_errors=True)
-                draft.rename(self.folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-            self._brought.clear()
-            self.lives += 1
+    @property
+    def _brought(self) -> dict[str, str]:
+        """What refs were when they were fetched into the repository as it is."""
+        if self._fetched[0] != self.lives:
+            self._fetched = (self.lives, {})
+        return self._fetched[1]
 
     # Asking the remote.
 
@@ -126,20 +104,20 @@ class Mirror:
 
     async def commit_at(self, ref: str, told: Told, *, seconds: float) -> str:
         """Return the commit of a ref that the remote has, fetched and kept."""
-        async with self._turn:
+        async with self.turn:
             wanted = told.refs[ref]
             if self._brought.get(ref) != wanted:
                 if await self._has(wanted, ref):
-                    return await self._hold(wanted)
+                    return await self.hold(wanted)
                 await self._bring(ref, told, seconds)
-            return await self._hold(fetched(ref))
+            return await self.hold(fetched(ref))
 
     async def _has(self, wanted: str, ref: str) -> bool:
         """Tell whether an earlier process fetched it."""
         if await self.keeps(wanted):
             return True
         words = ("for-each-ref", "--format=%(objectname)", fetched(ref))
-        return (await self._git(*words)).decode().strip() == wanted
+        return (await self.git(*words)).decode().strip() == wanted
 
     async def _bring(self, ref: str, told: Told, seconds: float) -> None:
         """Fetch a ref, and with it those that moved for the others."""
@@ -156,14 +134,14 @@ class Mirror:
                 raise
             news = {ref: told.refs[ref]}  # another source's trouble is not this one's
             await self._fetch(seconds, refspec(ref))
-        self._brought |= news
-        await self._tidy()
+        self._brought.update(news)
+        await self.tidy()
 
     async def have(self, commit: str, *, seconds: float) -> str:
         """Fetch a commit by its id if it isn't here; keep it and return it."""
         if await self.keeps(commit):
             return commit
-        async with self._turn:
+        async with self.turn:
             try:
                 await self._fetch(seconds, f"+{commit}:{fetched(commit)}")
             except GitError as error:
@@ -171,109 +149,23 @@ class Mirror:
                     raise
                 # Servers may refuse a commit that no ref names.
                 await self._fetch(seconds, *EVERYTHING, whole=True)
-            return await self._hold(commit)
+            return await self.hold(commit)
 
     async def keep(self, commit: str, origin: Path) -> None:
         """Copy a commit from a repository of this host, so that a run can have it later."""
-        async with self._turn:
+        async with self.turn:
             if not await self.keeps(commit):
                 seconds = self._settings.timeout.total_seconds()
                 await self._fetch(seconds, f"+{commit}:{KEEP}{commit}", origin=str(origin))
-                await self._release(commit)
-                await self._tidy()
-
-    async def keeps(self, commit: str) -> bool:
-        try:
-            await self.commit(KEEP + commit)
-        except GitError:
-            return False
-        return True
-
-    async def commit(self, ref: str) -> str:
-        """Return the commit of a ref or id that is here. Raises GitError when there is none."""
-        return await commit_of(ref, folder=self.folder, seconds=SECONDS)
-
-    async def _hold(self, ref: str) -> str:
-        """Keep what is here by the name or id `ref`; return its commit."""
-        commit = await self.commit(ref)
-        if not await self.keeps(commit):
-            await self._git("update-ref", KEEP + commit, commit)
-            await self._release(commit)
-        return commit
-
-    async def _release(self, commit: str) -> None:
-        """Refs to its ancestors are no longer needed: `commit` holds them."""
-        told = await self._git("for-each-ref", f"--merged={commit}", "--format=%(refname)", KEEP)
-        await self._delete(ref for ref in told.decode().split() if ref != KEEP + commit)
+                await self.release(commit)
+                await self.tidy()
 
     # Letting go.
 
     async def prune(self, commits: Collection[str]) -> int:
-        """Keep no other commits than these and those that sources work with; return how many went.
-
-        What no ref holds any more stays for two weeks more.
-        """
-        if not (self.folder / "HEAD").is_file():
-            return 0
-        async with self._turn:
-            wanted = {KEEP + one for one in commits}
-            for watch in self.watches:
-                wanted |= {KEEP + one for one in watch.held}
-            wanted |= {fetched(one) for one in self._brought}
-            refs = (await self._git("for-each-ref", "--format=%(refname)", "refs/rondel")).decode()
-            gone = [ref for ref in refs.split() if ref not in wanted]
-            await self._delete(gone)
-            if gone:
-                await self._collect()
-            return len(gone)
-
-    async def _delete(self, refs: Iterable[str]) -> None:
-        lines = "".join(f"delete {ref}\n" for ref in refs)
-        if lines:
-            await self._git("update-ref", "--stdin", data=lines)
-
-    async def _tidy(self) -> None:
-        """Pack what many fetches have left behind; what a ref holds stays."""
-        self._kept += 1
-        if self._kept % TIDY_AFTER == 0:
-            await self._collect()
-
-    async def _collect(self) -> None:
-        words = ["gc", "--quiet", "--prune=2.weeks.ago"]
-        await git(words, folder=self.folder, seconds=TIDY_SECONDS)
-
-    # Damage.
-
-    async def mend(self, error: GitError) -> bool:
-        """Throw the repository away if it is damaged; tell whether it was. The next look makes it.
-
-        What git says while it talks to a remote may be the remote's damage: then only what is
-        here is asked for. What it can't read here, it is asked for bit by bit.
-        """
-        async with self._turn:
-            quick = ("--connectivity-only",) if error.command in remote.COMMANDS else ()
-            try:
-                await self._git(
-                    "fsck", *quick, "--no-dangling", "--no-progress", limit=TIDY_SECONDS
-                )
-            except GitError as damage:
-                log.warning("mirror_damaged", folder=str(self.folder), error=damage.text[-500:])
-            except TransientError:  # nobody knows: it stays
-                return False
-            else:
-                return False
-            away = self.folder.with_name(f"{self.folder.name}.{ids.nonce()}")
-            self.folder.rename(away)
-            await asyncio.to_thread(shutil.rmtree, away, ignore_errors=True)
-            self._brought.clear()
-            return True
-
-    def _unlock(self) -> int:
-        """Remove the locks that killed commands left: while it is our turn nobody holds one."""
-        locks = [path for path in self.folder.rglob("*.lock") if path.is_file()]
-        for path in locks:
-            path.unlink(missing_ok=True)
-        return len(locks)
+        """Keep no other commits than these and those in use; return how many refs went."""
+        held = {one for watch in self.watches for one in watch.held}
+        return await self.drop({*commits, *held}, {fetched(one) for one in self._brought})
 
     # Commands.
 
@@ -297,22 +189,7 @@ class Mirror:
 
     async def _remote(self, seconds: float, *words: str) -> bytes:
         async with remote.login(self._settings, self._secrets, self.folder) as env:
-            return await self._git(*words, limit=seconds, env=env)
-
-    async def _git(
-        self,
-        *words: str,
-        data: str | None = None,
-        limit: float = SECONDS,
-        env: Mapping[str, str] | None = None,
-    ) -> bytes:
-        encoded = data.encode() if data is not None else None
-        try:
-            return await git(words, folder=self.folder, seconds=limit, data=encoded, env=env)
-        except GitError as error:
-            if not ("File exists" in error.text and ".lock'" in error.text and self._unlock()):
-                raise
-        return await git(words, folder=self.folder, seconds=limit, data=encoded, env=env)
+            return await self.git(*words, limit=seconds, env=env)
 
 
 def moved(watch: Watch, before: Told, now: Told) -> bool:

@@ -66,6 +66,8 @@ class Objects:
     async def without_ignored(self, tree: Tree, ignore: tuple[str, ...]) -> Tree:
         """Return a tree without what its .rondelignore and `ignore` match; `ignore` overrules."""
         blob = tree.special.get(ignoring.FILE)
+        if blob is None and not ignore:
+            return tree
         own = None
         if blob is not None:
             own = (await self.contents([blob], limit=ignoring.MOST_BYTES + 1))[blob]

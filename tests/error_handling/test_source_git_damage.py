@@ -116,7 +116,7 @@ async def test_a_damaged_mirror_is_thrown_away_and_fetched_anew(
             assert seen.revision == f"main@sha1:{commit}"
             assert await source.read(seen, ["a"]) == {"a": b"2"}
             await until_kept(source, commit)
-            await source._mirror._git("rev-list", "--objects", "--quiet", commit)  # all is there
+            await source._mirror.git("rev-list", "--objects", "--quiet", commit)  # all is there
 
 
 async def test_a_mirror_damaged_while_nobody_ran_is_made_anew_at_the_start(

@@ -115,7 +115,7 @@ async def test_of_thousands_of_refs_only_the_wanted_one_is_fetched(repository, o
         url = server.url("repository/.git")
         async with following(open_(url, ref=GitRef(branch="n77"))) as source:
             assert (await source.snapshot()).revision == f"n77@sha1:{commit}"
-            refs = await mirror_of(source)._git("for-each-ref")
+            refs = await mirror_of(source).git("for-each-ref")
             assert len(refs.splitlines()) == 2
         for place in (url, repository.url):
             async with following(open_(place, ref=GitRef(semver="<3000"))) as source:

@@ -1,6 +1,7 @@
 """Several sources of one repository: asked, fetched and kept once; and what is let go of."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from controller.clock import SystemClock
 from controller.model.settings import GitAuth, GitRef, GitSource
 from controller.model.workflow import Input
 from controller.source import open_source
-from controller.source.mirror import KEEP
+from controller.source.holding import KEEP
 from controller.source.mirrors import Mirrors
 from tests.source_places import LONG, Repository, following, put, serving
 
@@ -45,7 +46,7 @@ def asked(server) -> int:
 
 
 async def kept(mirror) -> set[str]:
-    told = await mirror._git("for-each-ref", "--format=%(refname)", KEEP)
+    told = await mirror.git("for-each-ref", "--format=%(refname)", KEEP)
     return {ref.removeprefix(KEEP) for ref in told.decode().split()}
 
 
@@ -165,6 +166,37 @@ async def test_commits_of_no_run_are_let_go_and_those_in_use_stay(
     assert (tmp_path / "i").read_text() == "1"
 
 
+async def test_a_runs_commit_that_only_a_later_one_held_stays_when_that_one_goes(
+    repository, open_, mirrors
+):
+    base = repository.commit(a="0")
+    source = open_(repository.url, "local")
+    async with following(source) as follower:
+        await follower.snapshot()
+        mirror = mirror_of(source)
+
+        async def copied(commit: str) -> None:
+            while not await mirror.keeps(commit):
+                await asyncio.sleep(0.02)
+
+        await copied(base)
+        run = repository.commit(a="run")
+        await follower.until(lambda one: run in one.revision)
+        await copied(run)
+        later = repository.commit(a="later")
+        await follower.until(lambda one: later in one.revision)
+        while await kept(mirror) != {later}:
+            await asyncio.sleep(0.02)
+        repository.git("reset", "--quiet", "--hard", base)
+        other = repository.commit(a="other")
+        await follower.until(lambda one: other in one.revision)
+        await copied(other)
+        async with mirror.turn:  # it is copied, and what it holds is released
+            await copied(other)
+        await mirrors.prune({run}, before=0)
+        assert await kept(mirror) == {run, other}
+
+
 async def test_a_mirror_that_no_source_uses_goes_when_it_is_old(
     repository, open_, mirrors, tmp_path
 ):
@@ -192,7 +224,7 @@ async def test_only_the_wanted_commit_is_fetched_not_its_history(repository, ope
         async with following(source) as follower:
             revision = (await follower.snapshot()).revision
             commit = revision.rpartition(":")[2]
-            told = await mirror_of(source)._git("rev-list", "--count", commit)
+            told = await mirror_of(source).git("rev-list", "--count", commit)
     assert told.decode().strip() == "1"
 
 
@@ -246,3 +278,15 @@ def dumb(root: Path):
             server.server_close()
 
     return served()
+
+
+async def test_sources_that_start_together_make_one_mirror(repository, open_, tmp_path):
+    repository.commit(a="1")
+    with serving(tmp_path) as server:
+        url = server.url("repository/.git")
+        sources = [open_(url, f"s{number}", ref=GitRef(branch="main")) for number in range(8)]
+        async with AsyncExitStack() as stack:
+            followers = [await stack.enter_async_context(following(one)) for one in sources]
+            seen = [await one.snapshot() for one in followers]
+    assert len({one.revision for one in seen}) == 1
+    assert mirror_of(sources[0]).lives == 1
