@@ -23,6 +23,7 @@ CONFIG = (
     *("-c", "transfer.fsckObjects=true"),
     *("-c", "gc.auto=0"),  # it would outlive its command; `Mirror.tidy` calls it
     *("-c", "maintenance.auto=false"),
+    *("-c", "gc.cruftPacks=true"),  # what nothing holds any more is not one file for each object
     *("-c", "credential.helper="),
     *("-c", "core.bigFileThreshold=8m"),  # what is larger is passed on in pieces
     *("-c", "core.alternateRefsCommand="),

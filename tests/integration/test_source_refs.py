@@ -131,6 +131,14 @@ async def test_a_request_is_answered_by_a_failure_too(repository, open_, tmp_pat
                 assert source.answered() == number
 
 
+async def test_a_configured_proxy_is_asked_instead_of_the_remote(open_, tmp_path):
+    with serving(tmp_path) as proxy:
+        source = open_("http://127.0.0.1:1/ops.git", proxy=proxy.url(""))
+        async with following(source) as follower:
+            assert (await follower.next()).reason != ""
+        assert proxy.requests[0][0].startswith("http://127.0.0.1:1/ops.git/info/refs")
+
+
 async def test_failures_are_tried_again_later_each_time_until_somebody_asks(
     repository, open_, tmp_path
 ):
