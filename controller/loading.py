@@ -235,8 +235,14 @@ class Loading:
 
         Raises:
             KeyError: there is no such source.
+            RefusedError: it is suspended.
         """
-        return self._places[name].source.look(tell=True)
+        place = self._places[name]
+        if place.status.suspended:
+            raise RefusedError(
+                "is suspended", where=f"source {name}", remedy=f"rondel resume {name}"
+            )
+        return place.source.look(tell=True)
 
     async def answer(self, name: str, request: int) -> SourceStatus | None:
         """Return the source's status once what a look found that began after a request is loaded.

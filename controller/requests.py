@@ -307,14 +307,9 @@ class Requests:
             RefusedError: it is suspended.
         """
         try:
-            number = self._loading.look(source)
+            return self._loading.look(source)
         except KeyError as error:
             raise UsageError(f"there is no source {source!r}") from error
-        if not self._loading.serves(source):
-            raise RefusedError(
-                "is suspended", where=f"source {source}", remedy=f"rondel resume {source}"
-            )
-        return number
 
     async def reconciled(self, source: str, request: int, seconds: float) -> SourceStatus | None:
         """Return the source's status once a request is answered; None after so many seconds.

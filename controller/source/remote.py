@@ -18,6 +18,7 @@ NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
 ID = re.compile(r"[0-9a-f]{40}\Z")
 KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
 MOMENT = re.compile(r" after \d+ ms")  # the same failure reads the same
+DELETE = 127  # the control character
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -89,6 +90,8 @@ def check(settings: GitSource) -> None:
 
 def url_problem(url: str) -> tuple[str, str]:
     """Return what is wrong with a URL, and the remedy; ("", "") when we fetch from it."""
+    if any(ord(one) < ord(" ") or ord(one) == DELETE for one in url):
+        return "is not a URL", KINDS
     if local_folder(url) is not None or SCP.match(url):
         return "", ""
     try:

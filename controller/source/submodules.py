@@ -22,6 +22,7 @@ from controller.source.processes import GitError, git
 
 DEEPEST = 5  # submodules of submodules
 MOST = 100  # of one commit
+MOST_FILES = 1_000_000  # with the source's own
 SECONDS = 20.0
 MOST_BYTES = 64 << 10  # of .gitmodules
 REMEDY = "use https:// or ssh://, or a path relative to the source's URL"
@@ -104,6 +105,13 @@ class Submodules:
         tree = await objects.tree(commit)
         made.entries |= {site.prefix + path: entry for path, entry in tree.entries.items()}
         made.faults += [replace(one, file=site.prefix + one.file) for one in tree.faults]
+        if len(made.entries) > MOST_FILES:
+            raise StalledError(
+                f"over {MOST_FILES} files with those of submodules",
+                reason="TooLarge",
+                where=f"submodule {site.prefix.rstrip('/')}",
+                remedy="leave out submodules",
+            )
         await self._graft(made, tree, objects, site)
 
     async def _fetch(self, mirror: Mirror, site: Site, commit: str) -> None:

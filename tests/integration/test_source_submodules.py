@@ -229,6 +229,20 @@ async def test_a_submodule_of_itself_ends(served, open_):
     assert "submodules deep" in first.faults[0].problem
 
 
+async def test_too_many_files_are_refused(served, open_, monkeypatch):
+    monkeypatch.setattr(submodules, "MOST_FILES", 3)
+    lib, ops = served.repository("lib"), served.repository("ops")
+    lib.commit(a="1", b="1")
+    with serving(served.root) as server:
+        ops.commit(a="1")
+        commit = served.publish(lib)
+        served.publish(ops, one=("../lib.git", commit), two=("../lib.git", commit))
+        async with following(open_(server.url("ops.git"))) as source:
+            error = await source.next()
+    assert isinstance(error, StalledError)
+    assert error.reason == "TooLarge"
+
+
 async def test_only_the_sources_own_list_says_what_is_ignored(served, open_):
     lib, ops = served.repository("lib"), served.repository("ops")
     lib.commit(**{"l_yaml": "1", "x_tmp": "1", ".rondelignore": "l.yaml\n"})
