@@ -90,16 +90,15 @@ def check(settings: GitSource) -> None:
 
 def url_problem(url: str) -> tuple[str, str]:
     """Return what is wrong with a URL, and the remedy; ("", "") when we fetch from it."""
-    if any(ord(one) < ord(" ") or ord(one) == DELETE for one in url):
-        return "is not a URL", KINDS
-    if local_folder(url) is not None or SCP.match(url):
+    odd = any(ord(one) < ord(" ") or ord(one) == DELETE for one in url)
+    if not odd and (local_folder(url) is not None or SCP.match(url)):
         return "", ""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
         return "is not a URL", KINDS
-    if url.startswith("-") or not host or host.startswith("-"):
+    if odd or url.startswith("-") or not host or host.startswith("-"):
         return "is not a URL of a Git repository", KINDS
     if parts.scheme not in {"https", "http", "ssh"}:
         return f"is not fetched from: {parts.scheme}", KINDS
