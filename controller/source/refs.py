@@ -154,13 +154,14 @@ class LocalRef:
     async def _find(self, repository: LocalRepository) -> tuple[str, str]:
         if self._ref == "HEAD":
             return await repository.head()
-        ref = self._ref
-        if ref == f"{TAGS}*":
-            tag = newest(self._settings.ref, await repository.tags())
-            if tag is None:
-                raise no_ref(self._settings, empty=await repository.is_empty())
-            ref = TAGS + tag
-        return await repository.commit(ref), shown_ref(self._settings.ref, ref)
+        if self._ref != f"{TAGS}*":
+            commit = await repository.commit(self._ref)
+            return commit, shown_ref(self._settings.ref, self._ref)
+        tags = await repository.tags()
+        tag = newest(self._settings.ref, tags)
+        if tag is None:
+            raise no_ref(self._settings, empty=await repository.is_empty())
+        return await repository.commit(tags[tag]), tag
 
     async def _keep(self, origin: Path) -> None:
         """Copy commits into the mirror: a run can have them whatever becomes of their ref."""
