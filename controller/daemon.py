@@ -325,6 +325,7 @@ class Daemon:
 
     async def _housekeep(self) -> None:
         await housekeep(self.settings, self.store, self.clock, self._loading.histories())
+        await self._following.prune()
 
     def _policy(self, key: Key) -> ConcurrencyPolicy:
         declaration = self._loading.declaration(key)

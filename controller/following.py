@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -15,10 +16,16 @@ from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.observations import Observations
 from controller.secrets import ConfiguredSecrets
 from controller.source import Source, open_source
+from controller.source.mirrors import Mirrors
+from controller.source.processes import GitError
 from controller.source.remote import local_folder
 from controller.store import Store
 
 log = structlog.get_logger()
+
+
+UNUSED = timedelta(days=1)
+"""How long a mirror is kept that no source looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Following:
         self._secrets = secrets
         self._clock = clock
         self._settings = settings
+        self._mirrors = Mirrors(Path(settings().state_dir), clock, secrets.operator)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, one: GitSource | DirectorySource) -> Opened:
@@ -59,11 +67,12 @@ class Following:
         """
         settings = self._settings()
         warn_untrusted(one, settings.executor)
+        warn_several_refs(one)
         source = open_source(
             one,
             state_dir=Path(settings.state_dir),
             clock=self._clock,
-            secrets=self._secrets.operator,
+            mirrors=self._mirrors,
         )
         return Opened(one, source, await self._store.read(lambda reader: reader.source(one.name)))
 
@@ -93,9 +102,27 @@ class Following:
         except (OSError, RondelError) as error:  # it is forgotten all the same
             log.warning("source_not_closed", source=name, error=str(error))
 
+    async def prune(self) -> None:
+        """Let go of fetched commits that no kept run is of, and of mirrors that nobody uses."""
+        before = (self._clock.now() - UNUSED).timestamp()
+        try:
+            revisions = await self._store.read(lambda reader: reader.revisions())
+            commits = {one.rpartition("@sha1:")[2] for one in revisions if "@sha1:" in one}
+            gone = await self._mirrors.prune(commits, before)
+        except (OSError, RondelError, GitError) as error:  # another time
+            log.warning("mirrors_not_pruned", error=str(error))
+        else:
+            log.debug("mirrors_pruned", gone=gone)
+
     def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
+
+
+def warn_several_refs(settings: GitSource | DirectorySource) -> None:
+    used, *others = settings.ref.given or ("",)
+    if others:
+        log.warning("ref_says_more_than_once", source=settings.name, used=used, left_out=others)
 
 
 def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None:

@@ -1,11 +1,11 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import structlog
 
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 NOTHING: Mapping[str, str] = {}
 AGAIN_SECONDS = 5.0  # before a source that crashed is looked at anew
+T = TypeVar("T")
 Enqueue: TypeAlias = Callable[[Iterable[Key]], None]
 
 
@@ -53,6 +54,13 @@ class Place:
     seen: asyncio.Event = field(default_factory=asyncio.Event)  # the first look is over
     missed: frozenset[str] | None = frozenset()  # changes that could not be loaded; None: any
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # its suspension is another one
+    answered: int = 0  # the last request whose look is loaded
+    gone: bool = False  # it is followed no more
+    told: asyncio.Condition = field(default_factory=asyncio.Condition)  # of the two above
+
+    async def tell(self) -> None:
+        async with self.told:
+            self.told.notify_all()
 
     @contextmanager
     def whole(self, changed: frozenset[str] | None) -> Iterator[frozenset[str] | None]:
@@ -130,7 +138,10 @@ class Loading:
 
     async def remove(self, name: str) -> None:
         """Forget a source that isn't followed any more, and close it."""
-        await self._places.pop(name).source.close()
+        place = self._places.pop(name)
+        place.gone = True
+        await place.tell()
+        await place.source.close()
 
     def use_groups(self, groups: Mapping[str, int]) -> None:
         """Limit by these groups of the configuration from now on."""
@@ -146,14 +157,22 @@ class Loading:
                 if place.settings.suspend:
                     return  # a reload, which makes another place of it, ends that
                 await self._rest(place)
-                async for look in place.source.snapshots():
-                    await self._rest(place)
-                    await self._take(place, look)
+                await self._follow(place)
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
-            self._looked(place)
-            await asyncio.sleep(AGAIN_SECONDS)
+                self._looked(place)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _follow(self, place: Place) -> None:
+        """Load each snapshot until a person suspends the source."""
+        place.moved.clear()
+        async with aclosing(place.source.snapshots()) as looks:
+            while place.status.suspension is None:
+                look = await unless(place.moved, anext(looks))
+                if look is None:
+                    return
+                await self._take(place, look)
 
     def _looked(self, place: Place) -> None:
         if not place.seen.is_set():
@@ -222,16 +241,45 @@ class Loading:
             await asyncio.sleep(1)
         except Exception:
             log.exception("load_crashed", source=place.settings.name)
+        else:
+            place.answered = place.source.answered()
         self._looked(place)
+        await place.tell()
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""
         for place in tuple(self._places.values()):
             await place.seen.wait()
 
-    def look(self, name: str) -> None:
-        """Ask a source for a look now. Raises KeyError when there is no such source."""
-        self._places[name].source.look(tell=True)
+    def look(self, name: str) -> int:
+        """Ask a source for a look now; return the request's number.
+
+        Raises:
+            KeyError: there is no such source.
+            RefusedError: it is suspended.
+        """
+        place = self._places[name]
+        if place.status.suspended:
+            raise RefusedError(
+                "is suspended", where=f"source {name}", remedy=f"rondel resume {name}"
+            )
+        return place.source.look(tell=True)
+
+    async def answer(self, name: str, request: int) -> SourceStatus:
+        """Return the source's status once what a look found that began after a request is loaded.
+
+        Raises:
+            KeyError: there is no such source.
+            RefusedError: it was taken away, or configured anew, meanwhile.
+        """
+        place = self._places[name]
+        async with place.told:
+            await place.told.wait_for(lambda: place.answered >= request or place.gone)
+        if place.gone:
+            raise RefusedError(
+                "was configured anew meanwhile", where=f"source {name}", remedy="ask again"
+            )
+        return place.status
 
     def serves(self, name: str) -> bool:
         """Tell whether a source is configured and not suspended."""
@@ -492,6 +540,18 @@ class Loading:
             if previous.get(workflow) != place.digests[workflow]:
                 moved.add(workflow)
         return moved
+
+
+async def unless(stop: asyncio.Event, wanted: Awaitable[T]) -> T | None:
+    """Return what is awaited; None when `stop` is set before it comes."""
+    coming, stopped = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return coming.result() if coming.done() else None
+    finally:
+        for one in (coming, stopped):
+            one.cancel()
+        await asyncio.wait({coming, stopped})
 
 
 def kind_of(settings: GitSource | DirectorySource) -> str:

@@ -154,6 +154,9 @@ class GitServer(ThreadingHTTPServer):
         self.redirect = ""
         self.hang = threading.Event()
         self.released = threading.Event()
+        self.answering = threading.Event()  # cleared: answers are made, and sent later
+        self.answering.set()
+        self.withheld = threading.Event()  # one such answer is made
         self.requests: list[tuple[str, str]] = []  # path, Authorization
 
     def url(self, name: str) -> str:
@@ -213,8 +216,11 @@ class GitHandler(BaseHTTPRequestHandler):
                 "REMOTE_ADDR": "127.0.0.1",
             },
             capture_output=True,
-            check=True,
+            check=False,  # what it has to say of a failure, it has said to the client
         )
+        if self.command == "POST" and not self.server.answering.is_set():
+            self.server.withheld.set()
+            self.server.answering.wait(60)
         head, _, body = done.stdout.partition(b"\r\n\r\n")
         lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
         status = next((value for name, value in lines if name == "Status"), "200 OK")
@@ -235,6 +241,7 @@ def serving(root: Path) -> Iterator[GitServer]:
         yield server
     finally:
         server.released.set()
+        server.answering.set()
         server.shutdown()
         thread.join()
         server.server_close()

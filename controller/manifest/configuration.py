@@ -116,11 +116,13 @@ def git_source(document: Document, base: PurePath) -> GitSource:
         url=document["url"],
         ref=GitRef(**document.get("ref", {})),
         path=document.get("path", "").strip("/"),
+        ignore=tuple(document.get("ignore", ())),
         interval=duration(document, "interval", timedelta(minutes=1)),
         timeout=duration(document, "timeout", timedelta(seconds=60)),
         auth=GitAuth(**auth) if auth else None,
         known_hosts=str(base / document["knownHosts"]) if document.get("knownHosts") else None,
         proxy=document.get("proxy"),
+        submodules=document.get("submodules", False),
         trusted=document.get("trusted", False),
         **common(document),
     )

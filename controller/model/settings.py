@@ -30,20 +30,24 @@ class InfrastructureRetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitRef:
-    """The first of commit, name, tag, branch that is set; none: the remote's HEAD."""
+    """The first of commit, name, semver, tag, branch that is set; none: the remote's HEAD."""
 
     commit: str | None = None
     name: str | None = None
+    semver: str | None = None  # a range; the highest version among the tags
     tag: str | None = None
     branch: str | None = None
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """The kinds that are set; the first one counts."""
+        kinds = ("commit", "name", "semver", "tag", "branch")
+        return tuple(kind for kind in kinds if getattr(self, kind) is not None)
+
+    @property
     def text(self) -> str:
         """The ref as configured: `branch:main`; "" for the remote's HEAD."""
-        for kind in ("commit", "name", "tag", "branch"):
-            if (value := getattr(self, kind)) is not None:
-                return f"{kind}:{value}"
-        return ""
+        return f"{self.given[0]}:{getattr(self, self.given[0])}" if self.given else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +63,13 @@ class GitSource:
     url: str
     ref: GitRef = field(default_factory=GitRef)
     path: str = ""
+    ignore: tuple[str, ...] = ()  # gitignore patterns, from the repository's root
     interval: timedelta = timedelta(minutes=1)
     timeout: timedelta = timedelta(seconds=60)
     auth: GitAuth | None = None
     known_hosts: str | None = None
     proxy: str | None = None
+    submodules: bool = False  # their files are part of the source
     trusted: bool = False
     exports: bool = False
     prune: bool = True

@@ -9,13 +9,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from controller.errors import StalledError, TransientError, UsageError
+from controller.model.semver import parse_range
 from controller.model.settings import GitSource
+from controller.source.processes import GitError
 
 SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^-].*\Z")
 NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
 ID = re.compile(r"[0-9a-f]{40}\Z")
 KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
 MOMENT = re.compile(r" after \d+ ms")  # the same failure reads the same
+DELETE = 127  # the control character
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -44,6 +47,8 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("fsck error", "RepositoryDamaged", True),
     ("No space left on device", "DiskFull", False),
 )
+COMMANDS = {"fetch", "ls-remote"}  # that talk to the other side
+AWAY = ("unable to access", "Could not read from remote", "remote error", "the remote end hung up")
 REMEDIES = {
     "RefNotFound": "push it, or correct `ref`",
     "AuthFailed": "check `auth` and its secret",
@@ -74,18 +79,26 @@ def check(settings: GitSource) -> None:
             raise UsageError(
                 f"{name!r} is not a ref's name", where=where, remedy="write it as git shows it"
             )
+    if ref.semver is not None:
+        try:
+            parse_range(ref.semver)
+        except ValueError as error:
+            where = f"source {settings.name}: ref.semver"
+            remedy = 'write a range as ">=1.2 <2" or "1.x"'
+            raise UsageError(f"{ref.semver!r}: {error}", where=where, remedy=remedy) from error
 
 
 def url_problem(url: str) -> tuple[str, str]:
     """Return what is wrong with a URL, and the remedy; ("", "") when we fetch from it."""
-    if local_folder(url) is not None or SCP.match(url):
+    odd = any(ord(one) < ord(" ") or ord(one) == DELETE for one in url)
+    if not odd and (local_folder(url) is not None or SCP.match(url)):
         return "", ""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
         return "is not a URL", KINDS
-    if url.startswith("-") or not host or host.startswith("-"):
+    if odd or url.startswith("-") or not host or host.startswith("-"):
         return "is not a URL of a Git repository", KINDS
     if parts.scheme not in {"https", "http", "ssh"}:
         return f"is not fetched from: {parts.scheme}", KINDS
@@ -211,6 +224,14 @@ def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def is_away(error: GitError) -> bool:
+    """Tell whether it was the other side that failed: nothing here is to blame then."""
+    if error.command not in COMMANDS:
+        return False
+    meant = meaning(error.text, "")
+    return meant.reason != "FetchFailed" or any(saying in error.text for saying in AWAY)
 
 
 def meaning(text: str, where: str) -> StalledError | TransientError:

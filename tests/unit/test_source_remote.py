@@ -45,6 +45,8 @@ def test_these_urls_are_taken(url):
         "https:///ops.git",
         "file://host/share",
         "https://[::1/x",
+        "https://git.example.com/x\n--upload-pack=x",
+        "git@example.com:x\ty",
     ],
 )
 def test_these_urls_are_refused_with_a_remedy(url):
