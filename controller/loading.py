@@ -11,7 +11,13 @@ import structlog
 
 from controller import collector, manifest
 from controller.clock import Clock
-from controller.errors import RefusedError, RondelError, StalledError, TransientError
+from controller.errors import (
+    RefusedError,
+    RondelError,
+    StalledError,
+    TransientError,
+    UnverifiedError,
+)
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
 from controller.model.changes import PutSource
@@ -115,9 +121,7 @@ class Loading:
         remembered: Iterable[WorkflowStatus],
     ) -> None:
         """Take a source in; `status` and `remembered` are what the store knows of it."""
-        fresh = SourceStatus(
-            name=settings.name, kind=kind_of(settings), location=source.location, ref=ref(settings)
-        )
+        fresh = unread(settings, source.location)
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
@@ -451,7 +455,12 @@ class Loading:
         )
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
-        await self._put(place, conditions.fetch_failed(status, error, self._clock.now()))
+        now = self._clock.now()
+        if isinstance(error, UnverifiedError):
+            judged = conditions.unverified(status, error, now)
+        else:
+            judged = conditions.fetch_failed(status, error, now)
+        await self._put(place, judged)
 
     async def _put(self, place: Place, status: SourceStatus) -> None:
         if status != place.status or place.snapshot is None:
@@ -506,6 +515,13 @@ def kind_of(settings: GitSource | DirectorySource) -> str:
 
 def ref(settings: GitSource | DirectorySource) -> str:
     return settings.ref.text if isinstance(settings, GitSource) else ""
+
+
+def unread(settings: GitSource | DirectorySource, location: str) -> SourceStatus:
+    """Return the status of a source of which nothing is known yet."""
+    return SourceStatus(
+        name=settings.name, kind=kind_of(settings), location=location, ref=ref(settings)
+    )
 
 
 def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:

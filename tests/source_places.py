@@ -73,10 +73,16 @@ def directory(root: Path, *, interval: timedelta = LONG, ignore: tuple[str, ...]
     return open_source(settings, state_dir=state, clock=SystemClock())
 
 
-def git_source(url: str, state: Path, secrets: Any = None, **more: Any) -> Source:
+def git_source(
+    url: str, state: Path, secrets: Any = None, applied: str = "", **more: Any
+) -> Source:
     fields: dict[str, Any] = {"interval": LONG, "name": "there"} | more
     return open_source(
-        GitSource(url=url, **fields), state_dir=state, clock=SystemClock(), secrets=secrets
+        GitSource(url=url, **fields),
+        state_dir=state,
+        clock=SystemClock(),
+        secrets=secrets,
+        applied=applied,
     )
 
 

@@ -67,6 +67,11 @@ class LocalRepository:
         told = (await git(words, folder=self.git_dir, seconds=SECONDS)).decode(errors="replace")
         return [name.removeprefix("refs/tags/") for name in told.split("\n") if name]
 
+    async def object(self, ref: str) -> str:
+        """Return what a ref is at, a tag unpeeled. Raises GitError when there is none."""
+        words = ("rev-parse", "--verify", "--end-of-options", ref)
+        return (await git(words, folder=self.git_dir, seconds=SECONDS)).decode().strip()
+
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]
         return not await git(words, folder=self.git_dir, seconds=SECONDS)
