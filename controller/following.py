@@ -57,6 +57,7 @@ class Following:
         self._clock = clock
         self._settings = settings
         self._mirrors = Mirrors(Path(settings().state_dir), clock, secrets.operator)
+        self._mirrors.forget_logins()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, one: GitSource | DirectorySource) -> Opened:

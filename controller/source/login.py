@@ -11,6 +11,7 @@ from controller.errors import StalledError
 from controller.model.settings import GitSource, Tls
 from controller.source.remote import Secret, scheme, shown
 
+SCRATCH = ".login-"  # what the names of our folders begin with
 OPENSSH = "OPENSSH PRIVATE KEY-----"
 UNPROTECTED = b"openssh-key-v1\0\0\0\0\x04none"  # what the key's bytes begin with
 
@@ -26,7 +27,7 @@ async def login(
     Raises:
         StalledError: there is no such secret, or ssh has no known hosts.
     """
-    with tempfile.TemporaryDirectory(prefix=".login-", dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder.parent) as scratch:
         place = Path(scratch)
         env = {"GIT_ALLOW_PROTOCOL": scheme(settings.url), "GIT_CONFIG_GLOBAL": trusting(place)}
         if settings.proxy:

@@ -14,6 +14,7 @@ from controller.source.signed import Signed
 from controller.source.ssh_signature import Check
 from controller.source.verdict import Verdict, printable
 
+SCRATCH = ".verify-"  # what the names of our folders begin with
 REMEDIES = {
     "NoSignature": "sign it",
     "UnknownKey": "sign it with an allowed key, or add this one to `verify.keys`",
@@ -99,7 +100,7 @@ class Verifier:
 
     async def _verdict(self, one: Signed, allowed: Allowed) -> Verdict:
         self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(prefix=".verify-", dir=self._place) as folder:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._place) as folder:
             scratch = Path(folder)
             if one.kind == "gpg":
                 return await gpg_verdict(allowed, one.payload, one.signature, scratch)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.errors import StalledError
 from controller.model.settings import GitAuth
+from controller.source.mirrors import Mirrors
 from tests.certificates import authority
 from tests.git_over_ssh import needs_sshd, ssh_serving
 from tests.signing import ssh_key
@@ -129,6 +131,15 @@ def arguments() -> list[str]:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_what_a_kill_leaves_of_a_login_is_removed_at_the_next_start(tmp_path):
+    left = tmp_path / "mirrors" / ".login-x"
+    left.mkdir(parents=True)
+    (left / "identity").touch()
+    (tmp_path / "mirrors" / "mirror").mkdir()
+    Mirrors(tmp_path, SystemClock()).forget_logins()
+    assert [one.name for one in (tmp_path / "mirrors").iterdir()] == ["mirror"]
 
 
 # Over SSH.
