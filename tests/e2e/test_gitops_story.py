@@ -1,6 +1,7 @@
 """One story of a repository that is followed over HTTP and over SSH, told by webhooks."""
 
 import json
+import signal
 import time
 import uuid
 
@@ -213,3 +214,30 @@ def test_what_is_signed_is_followed_over_http_and_ssh(story, capsys):
     kept = [path for path in story.controller.state.rglob("*") if path.is_file()]
     contents = [path.read_bytes() for path in kept] + [story.controller.log().encode()]
     assert not [one for one in contents if PASSWORD.encode() in one or key in one]
+
+
+@needs_ssh
+def test_a_key_that_is_allowed_meanwhile_is_seen_at_a_reload(story):
+    config = story.place / "rondel.yaml"
+    settings = json.loads(config.read_text())
+    local = {
+        "name": "local",
+        "kind": "Git",
+        "url": str(story.repository.folder),
+        "interval": "1h",
+        "verify": {"keys": ["allowed_signers"]},
+    }
+    config.write_text(json.dumps(settings | {"sources": [local], "receivers": {}}))
+    signers = story.place / "allowed_signers"
+    allowed = signers.read_text()
+    signers.write_text(f"bob@example.com {public(ssh_key(story.place / 'bob'))}\n")
+    commit = story.sign(greet_yaml=manifest("greet"))
+    story.start()
+    assert story.verified("local").reason == "UnknownKey"
+    signers.write_text(allowed)
+    story.controller.process.send_signal(signal.SIGHUP)
+    story.controller.until(
+        lambda: story.status("local").last_applied_revision == f"main@sha1:{commit}",
+        "the commit is applied",
+    )
+    assert story.verified("local").status is Status.TRUE
