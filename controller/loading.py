@@ -248,15 +248,21 @@ class Loading:
             )
         return place.source.look(tell=True)
 
-    async def answer(self, name: str, request: int) -> SourceStatus | None:
+    async def answer(self, name: str, request: int) -> SourceStatus:
         """Return the source's status once what a look found that began after a request is loaded.
 
-        None: the source is configured no more, or anew. Raises KeyError when there is none.
+        Raises:
+            KeyError: there is no such source.
+            RefusedError: it was taken away, or configured anew, meanwhile.
         """
         place = self._places[name]
         async with place.told:
             await place.told.wait_for(lambda: place.answered >= request or place.gone)
-        return None if place.gone else place.status
+        if place.gone:
+            raise RefusedError(
+                "was configured anew meanwhile", where=f"source {name}", remedy="ask again"
+            )
+        return place.status
 
     def serves(self, name: str) -> bool:
         """Tell whether a source is configured and not suspended."""

@@ -320,16 +320,11 @@ class Requests:
         """
         try:
             async with asyncio.timeout(seconds):
-                status = await self._loading.answer(source, request)
+                return await self._loading.answer(source, request)
         except KeyError as error:
             raise UsageError(f"there is no source {source!r}") from error
         except TimeoutError:
             return None
-        if status is None:
-            raise RefusedError(
-                "was configured anew meanwhile", where=f"source {source}", remedy="ask again"
-            )
-        return status
 
     async def drain(self, *, undo: bool = False) -> Draining:
         """Claim no run any more, or with `undo` again; those that run end as they would."""

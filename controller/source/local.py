@@ -62,10 +62,12 @@ class LocalRepository:
         """Return the commit of a full ref's name or an id. Raises GitError when there is none."""
         return await commit_of(ref, folder=self.git_dir, seconds=SECONDS)
 
-    async def tags(self) -> list[str]:
-        words = ["for-each-ref", "--format=%(refname)", "refs/tags"]
+    async def tags(self) -> dict[str, str]:
+        """Return each tag's object, as they all were at one moment."""
+        words = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/tags"]
         told = (await git(words, folder=self.git_dir, seconds=SECONDS)).decode(errors="replace")
-        return [name.removeprefix("refs/tags/") for name in told.split("\n") if name]
+        lines = (line.partition(" ") for line in told.split("\n") if line)
+        return {name.removeprefix("refs/tags/"): found for found, _, name in lines}
 
     async def object(self, ref: str) -> str:
         """Return what a ref is at, a tag unpeeled. Raises GitError when there is none."""

@@ -110,7 +110,15 @@ async def spawned(
     finally:
         if process.returncode is None:
             kill(process)
-        await asyncio.shield(process.wait())
+        await asyncio.shield(ended(process))
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process that ends; what is left in a pipe would keep its end from being seen."""
+    for stream in (process.stdout, process.stderr):
+        while stream is not None and await stream.read(CHUNK):
+            pass
+    await process.wait()
 
 
 def kill(process: asyncio.subprocess.Process) -> None:
@@ -154,9 +162,18 @@ async def said(process: asyncio.subprocess.Process, data: bytes | None) -> tuple
     """Return what a process prints, and the end of what it complains of."""
     assert process.stdout is not None  # noqa: S101 - `started` makes both
     assert process.stderr is not None  # noqa: S101 - as above
-    output, error, _ = await asyncio.gather(
-        whole(process.stdout), ending(process.stderr), fed(process, data)
+    tasks = (
+        asyncio.ensure_future(whole(process.stdout)),
+        asyncio.ensure_future(ending(process.stderr)),
+        asyncio.ensure_future(fed(process, data)),
     )
+    try:
+        output, error, _ = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise
     await process.wait()
     return output, error
 

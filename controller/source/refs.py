@@ -160,15 +160,18 @@ class LocalRef:
     async def _find(self, repository: LocalRepository) -> tuple[str, str]:
         if self._ref == "HEAD":
             return await repository.head()
-        ref = self._ref
-        if ref == f"{TAGS}*":
-            tag = newest(self._settings.ref, await repository.tags())
-            if tag is None:
-                raise no_ref(self._settings, empty=await repository.is_empty())
-            ref = TAGS + tag
-        if self._settings.verify is not None:
-            self.at = (ref.removeprefix(TAGS), await repository.object(ref))
-        return await repository.commit(ref), shown_ref(self._settings.ref, ref)
+        if self._ref != f"{TAGS}*":
+            found, name = self._ref, shown_ref(self._settings.ref, self._ref)
+            if self._settings.verify is not None:  # the tag and its commit are of one moment
+                found = await repository.object(self._ref)
+            self.at = (self._ref.removeprefix(TAGS), found)
+            return await repository.commit(found), name
+        tags = await repository.tags()
+        tag = newest(self._settings.ref, tags)
+        if tag is None:
+            raise no_ref(self._settings, empty=await repository.is_empty())
+        self.at = (tag, tags[tag])
+        return await repository.commit(tags[tag]), tag
 
     async def _keep(self, origin: Path) -> None:
         """Copy commits into the mirror: a run can have them whatever becomes of their ref."""

@@ -18,6 +18,7 @@ from controller.errors import StalledError, TransientError, UsageError
 from controller.model.settings import GitRef
 from controller.model.source import Fault
 from controller.model.workflow import Input
+from controller.source import processes
 from tests.source_places import Repository, following, git_source, put, serving
 
 MIB = 1 << 20
@@ -477,3 +478,28 @@ async def test_a_git_file_that_leads_to_another_users_repository_is_not_followed
         error = await source.next()
     assert isinstance(error, StalledError)
     assert error.reason == "NotTrusted"
+
+
+@pytest.mark.parametrize("ending", ["too much", "too late", "cancelled"])
+async def test_a_command_whose_output_nobody_reads_to_the_end_ends(
+    repository, tmp_path, monkeypatch, ending
+):
+    """A full pipe keeps asyncio from seeing a process's end, unless somebody empties it."""
+    (repository.folder / "big").write_bytes(os.urandom(3 * MIB))
+    repository.git("add", "big")
+    words = ["cat-file", "blob", repository.git("rev-parse", ":big")]
+    folder = repository.folder / ".git"
+    if ending == "too much":
+        monkeypatch.setattr(processes, "MOST_OUTPUT", 1000)
+    for number in range(20):
+        async with asyncio.timeout(20):
+            if ending == "cancelled":
+                asking = asyncio.ensure_future(processes.git(words, folder=folder, seconds=20))
+                await asyncio.sleep(0.001 * number)
+                asking.cancel()
+                await asyncio.wait([asking])
+                continue
+            seconds = 20 if ending == "too much" else 0.0005 * number
+            with pytest.raises((StalledError, TransientError)):
+                await processes.git(words, folder=folder, seconds=seconds)
+                raise TransientError("it was quick enough", reason="Quick")

@@ -345,3 +345,19 @@ async def test_what_checks_has_to_be_installed(repository, open_, alice, signers
     monkeypatch.setattr(shutil, "which", lambda _: None)
     async with following(open_(signers)) as source:
         assert "install OpenSSH's client" in await refused(source, "ProgramMissing")
+
+
+@needs_ssh
+@pytest.mark.parametrize("local", [True, False])
+async def test_the_tag_that_a_range_takes_must_be_signed(repository, open_, alice, signers, local):
+    first = repository.commit(a="1")
+    repository.git(*by_ssh(alice), "tag", "-s", "-m", "one", "v1.0.0")
+    with serving(repository.folder.parent) as server:
+        url = repository.url if local else server.url("repository/.git")
+        ref = GitRef(semver="1.x")
+        async with following(open_(signers, mode="Tag", url=url, ref=ref)) as source:
+            assert (await source.snapshot()).revision == f"v1.0.0@sha1:{first}"
+            repository.commit(a="2")
+            repository.git("tag", "-a", "-m", "two", "v1.1.0")
+            source.source.look()
+            assert "v1.1.0" in await refused(source, "NoSignature")

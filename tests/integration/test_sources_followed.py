@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from controller.daemon import Daemon
+from controller.errors import RefusedError, UsageError
 from controller.model.condition import Suspension
 from controller.model.settings import GitRef, GitSource, Settings
 from controller.source.holding import KEEP
@@ -107,3 +108,18 @@ async def test_a_source_that_a_person_suspends_is_not_polled(repository, tmp_pat
 async def rests(server: Any, asked: int) -> bool:
     await asyncio.sleep(0.5)  # ten intervals
     return len(server.requests) == asked
+
+
+async def test_who_waits_for_a_source_that_is_taken_away_is_told(repository, tmp_path):
+    repository.commit(one_yaml=manifest("one", "true"))
+    with serving(tmp_path) as server:
+        async with controlling(tmp_path, source(server.url("repository/.git"))) as daemon:
+            server.answering.clear()
+            waiting = asyncio.create_task(reconciled(daemon))
+            while not server.withheld.is_set():
+                await asyncio.sleep(0.01)
+            await daemon._following.remove("ops")
+            with pytest.raises(RefusedError, match="was configured anew meanwhile"):
+                await waiting
+            with pytest.raises(UsageError, match="no source 'ops'"):
+                await reconciled(daemon)
