@@ -58,11 +58,11 @@ class Git:
         kind = RemoteRef if remote.local_folder(settings.url) is None else LocalRef
         self._ref: Ref = kind(settings, self._mirror, clock, self._wake)
         self._submodules = Submodules(settings, mirrors) if settings.submodules else None
-        self._verifier = (
-            Verifier(settings.verify, self._mirror.folder.parent, self.location)
-            if settings.verify is not None
-            else None
-        )
+        self._verifier: Verifier | None = None
+        if settings.verify is not None:
+            place = self._mirror.folder.parent
+            memory = place.parent / "sources" / f"{settings.name}.tag"
+            self._verifier = Verifier(settings.verify, place, memory, self.location)
         self._applied = applied if self._verifier is not None else ""
         self._hints: asyncio.Queue[None] = asyncio.Queue()
         self._requests = Requests()
@@ -188,7 +188,8 @@ class Git:
             return None
         try:
             await self._ref.have(commit)
-            signer = await self._signer(commit, self._ref.at, late=True)
+            at = (self._applied.rpartition("@sha1:")[0], "")
+            signer = await self._signer(commit, at, late=True)
             self._snapshot = await self._load(commit, self._applied, signer)
         except (RondelError, *TROUBLE) as error:
             log.warning("last_revision_not_loaded", source=self.name, error=str(error))

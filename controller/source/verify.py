@@ -1,5 +1,6 @@
 """Whose commit it is: its signature, or its tag's, against the keys that a source allows."""
 
+import asyncio
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +28,12 @@ REMEDIES = {
 class Verifier:
     """Checks what a source's ref is at; a check of the same with the same keys is made once."""
 
-    def __init__(self, settings: Verify, place: Path, where: str) -> None:
+    def __init__(self, settings: Verify, place: Path, memory: Path, where: str) -> None:
         self._settings = settings
+        self._memory = memory  # a file: the tag that verified last, which no ref may hold later
         self._place = place  # a folder of ours, for the length of a check
         self._where = where
-        self._last: tuple[tuple[str, str, str], str] | None = None
+        self._last: tuple[tuple[str, str, str, str], str] | None = None
 
     async def signer(
         self, objects: Objects, commit: str, tag: tuple[str, str], *, late: bool = False
@@ -39,7 +41,8 @@ class Verifier:
         """Return who signed: for `mode: HEAD` the commit, for Tag the tag, else both.
 
         `tag` is the ref's name and the object that it is at. With `late` a key may have expired
-        since: what was applied while it was good stays good.
+        since: what was applied while it was good stays good; and the tag is the one that verified
+        last, as we remember it.
 
         Raises:
             UnverifiedError: nobody who may; reason as the condition's.
@@ -47,18 +50,21 @@ class Verifier:
             GitError: the object can't be read.
         """
         allowed = read_keys(self._settings.keys)
-        asked = (commit, tag[1], allowed.digest)
+        asked = (commit, *tag, allowed.digest)
         if self._last is not None and self._last[0] == asked and not late:
             return self._last[1]
-        who = []
+        who, raw = [], b""
         if self._settings.mode != "HEAD":
-            one = await self._tag(objects, commit, *tag)
+            raw = await self._raw_tag(objects, commit, *tag, late=late)
+            one = self._tag(raw, commit, tag[0])
             who.append(await self._checked(one, allowed, late=late))
         if self._settings.mode != "Tag":
             one = await self._commit(objects, commit)
             who.append(await self._checked(one, allowed, late=late))
         told = ", ".join(dict.fromkeys(who))
         if not late:
+            if self._settings.mode != "HEAD":
+                await asyncio.to_thread(self._remember, raw)
             self._last = (asked, told)
         return told
 
@@ -71,14 +77,28 @@ class Verifier:
         except ValueError as error:
             raise self._refused("BadSignature", f"commit {commit} {error}") from error
 
-    async def _tag(self, objects: Objects, commit: str, name: str, identity: str) -> Signed:
-        """Return a tag's parts, when it is the tag of this name and commit."""
+    def _remember(self, raw: bytes) -> None:
+        self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = self._memory.with_suffix(".draft")
+        draft.write_bytes(raw)
+        draft.replace(self._memory)
+
+    async def _raw_tag(
+        self, objects: Objects, commit: str, name: str, identity: str, *, late: bool
+    ) -> bytes:
+        if late:
+            return await asyncio.to_thread(self._memory.read_bytes)
         shown = f"tag {printable(name)}"
         if identity == commit:
             raise self._refused("NoSignature", f"{shown} is no annotated tag: nobody signed it")
         raw = await objects.raw("tag", identity)
         if not signed.is_itself("tag", identity, raw):
             raise self._refused("BadSignature", f"{shown} is not what its id says")
+        return raw
+
+    def _tag(self, raw: bytes, commit: str, name: str) -> Signed:
+        """Return a tag's parts, when it is the tag of this name and commit."""
+        shown = f"tag {printable(name)}"
         try:
             one = signed.tag(printable(name), raw)
         except ValueError as error:

@@ -293,6 +293,13 @@ async def test_a_tag_that_was_signed_under_another_name_is_refused(
     repository.git("update-ref", "refs/tags/v2", repository.git("rev-parse", "refs/tags/v1"))
     async with following(open_(signers, mode="Tag", ref=GitRef(tag="v2"))) as source:
         assert "signed as tag v1" in await refused(source, "BadSignature")
+    repository.git(*by_ssh(alice), "tag", "-s", "-m", "one", "v1.0.0")
+    async with following(open_(signers, mode="Tag", ref=GitRef(semver="1.x"))) as source:
+        await source.snapshot()
+        same = repository.git("rev-parse", "refs/tags/v1.0.0")
+        repository.git("update-ref", "refs/tags/v1.1.0", same)
+        source.source.look()
+        assert "signed as tag v1.0.0" in await refused(source, "BadSignature")
 
 
 @needs_ssh
@@ -361,3 +368,30 @@ async def test_the_tag_that_a_range_takes_must_be_signed(repository, open_, alic
             repository.git("tag", "-a", "-m", "two", "v1.1.0")
             source.source.look()
             assert "v1.1.0" in await refused(source, "NoSignature")
+
+
+@needs_ssh
+@pytest.mark.parametrize("mode", ["Tag", "TagAndHEAD"])
+@pytest.mark.parametrize("local", [True, False])
+async def test_after_a_restart_the_last_verified_tag_works(  # noqa: PLR0917 - fixtures
+    repository, open_, alice, signers, mode, local
+):
+    first = signed_commit(repository, by_ssh(alice), a_yaml="1")
+    repository.git(*by_ssh(alice), "tag", "-s", "-m", "one", "v1.0.0")
+    with serving(repository.folder.parent) as server:
+        url = repository.url if local else server.url("repository/.git")
+
+        def opened(applied=""):
+            return open_(signers, mode=mode, url=url, ref=GitRef(semver="1.x"), applied=applied)
+
+        async with following(opened()) as source:
+            applied = (await source.snapshot()).revision
+        repository.commit(a="2")
+        repository.git("tag", "v1.1.0")
+        repository.git("tag", "-d", "v1.0.0")
+        async with following(opened(applied)) as source:
+            assert (await source.snapshot()).revision == f"v1.0.0@sha1:{first}"
+            await refused(source, "NoSignature")
+        other = repository.git("rev-parse", "HEAD")
+        async with following(opened(f"v1.0.0@sha1:{other}")) as source:
+            await refused(source, "NoSignature")  # the tag that verified is of another commit
