@@ -10,7 +10,7 @@ import structlog
 
 from controller.clock import Clock
 from controller.errors import RondelError, UsageError
-from controller.loading import Loading
+from controller.loading import Loading, renewed, unread
 from controller.model.condition import SourceStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.observations import Observations
@@ -18,7 +18,7 @@ from controller.secrets import ConfiguredSecrets
 from controller.source import Source, open_source
 from controller.source.mirrors import Mirrors
 from controller.source.processes import GitError
-from controller.source.remote import local_folder
+from controller.source.remote import local_folder, shown
 from controller.store import Store
 
 log = structlog.get_logger()
@@ -57,6 +57,7 @@ class Following:
         self._clock = clock
         self._settings = settings
         self._mirrors = Mirrors(Path(settings().state_dir), clock, secrets.operator)
+        self._mirrors.forget_logins()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, one: GitSource | DirectorySource) -> Opened:
@@ -68,13 +69,18 @@ class Following:
         settings = self._settings()
         warn_untrusted(one, settings.executor)
         warn_several_refs(one)
+        status = await self._store.read(lambda reader: reader.source(one.name))
+        location = shown(one.url) if isinstance(one, GitSource) else one.path
         source = open_source(
             one,
             state_dir=Path(settings.state_dir),
             clock=self._clock,
             mirrors=self._mirrors,
+            applied=renewed(
+                status, unread(one, location), suspend=one.suspend
+            ).last_applied_revision,
         )
-        return Opened(one, source, await self._store.read(lambda reader: reader.source(one.name)))
+        return Opened(one, source, status)
 
     def add(self, one: Opened) -> None:
         """Take a source in, with what is remembered of it."""

@@ -11,11 +11,17 @@ import structlog
 
 from controller import collector, manifest
 from controller.clock import Clock
-from controller.errors import RefusedError, RondelError, StalledError, TransientError
+from controller.errors import (
+    RefusedError,
+    RondelError,
+    StalledError,
+    TransientError,
+    UnverifiedError,
+)
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.condition import SourceStatus, Status, Suspension, WorkflowStatus, find
 from controller.model.run import Event
 from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
@@ -117,9 +123,7 @@ class Loading:
         remembered: Iterable[WorkflowStatus],
     ) -> None:
         """Take a source in; `status` and `remembered` are what the store knows of it."""
-        fresh = SourceStatus(
-            name=settings.name, kind=kind_of(settings), location=source.location, ref=ref(settings)
-        )
+        fresh = unread(settings, source.location)
         known = {one.name: one for one in remembered}
         self._places[settings.name] = Place(
             settings=settings,
@@ -182,9 +186,10 @@ class Loading:
     async def _recall(self, place: Place) -> None:
         """Take up every last valid spec, where a first snapshot doesn't come (yet).
 
-        Schedules and limits go on as they were, and runs can be asked for.
+        Schedules and limits go on as they were, and runs can be asked for. Where commits have to
+        be verified, only what is known to have been.
         """
-        if place.snapshot is None and not place.loaded.declarations:
+        if place.snapshot is None and not place.loaded.declarations and is_trustworthy(place):
             known = await self._last_valid(place.remembered.values())
             place.loaded = desired.remembered(place.loaded, known)
             self._enqueue(one.key for one in known)
@@ -501,7 +506,12 @@ class Loading:
         )
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
-        await self._put(place, conditions.fetch_failed(status, error, self._clock.now()))
+        now = self._clock.now()
+        if isinstance(error, UnverifiedError):
+            judged = conditions.unverified(status, error, now)
+        else:
+            judged = conditions.fetch_failed(status, error, now)
+        await self._put(place, judged)
         await self._recall(place)
 
     async def _put(self, place: Place, status: SourceStatus) -> None:
@@ -562,6 +572,13 @@ def ref(settings: GitSource | DirectorySource) -> str:
     return settings.ref.text if isinstance(settings, GitSource) else ""
 
 
+def unread(settings: GitSource | DirectorySource, location: str) -> SourceStatus:
+    """Return the status of a source of which nothing is known yet."""
+    return SourceStatus(
+        name=settings.name, kind=kind_of(settings), location=location, ref=ref(settings)
+    )
+
+
 def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:
     """Another place or ref under an old name is another generation of the source."""
     if old is None:
@@ -620,6 +637,14 @@ def concerns(changed: frozenset[str] | None, inputs: Iterable[Input]) -> bool:
     if changed is None:
         return True
     return any(keys.within(path, one.path) for path in changed for one in inputs)
+
+
+def is_trustworthy(place: Place) -> bool:
+    """Tell whether what was applied last may be taken up again: it was verified, or need not be."""
+    if isinstance(place.settings, DirectorySource) or place.settings.verify is None:
+        return True
+    found = find(place.status.conditions, conditions.VERIFIED)
+    return found is not None and found.status is Status.TRUE
 
 
 def digests(index: keys.Index | None, inputs: Iterable[Input]) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from controller.model.settings import (
     SecretRef,
     Settings,
     Tls,
+    Verify,
 )
 from controller.model.workflow import (
     Backoff,
@@ -121,11 +122,34 @@ def git_source(document: Document, base: PurePath) -> GitSource:
         timeout=duration(document, "timeout", timedelta(seconds=60)),
         auth=GitAuth(**auth) if auth else None,
         known_hosts=str(base / document["knownHosts"]) if document.get("knownHosts") else None,
+        ca_file=str(base / document["caFile"]) if document.get("caFile") else None,
+        client_cert=client_cert(document, base),
+        verify=verify(document, base),
         proxy=document.get("proxy"),
         submodules=document.get("submodules", False),
         trusted=document.get("trusted", False),
         **common(document),
     )
+
+
+def client_cert(document: Document, base: PurePath) -> Tls | None:
+    files = document.get("clientCert")
+    return Tls(cert=str(base / files["cert"]), key=str(base / files["key"])) if files else None
+
+
+def verify(document: Document, base: PurePath) -> Verify | None:
+    """Return what must be signed. Raises UsageError for a tag where none is followed."""
+    wanted = document.get("verify")
+    if not wanted:
+        return None
+    mode, ref = wanted.get("mode", "HEAD"), GitRef(**document.get("ref", {}))
+    if mode != "HEAD" and ref.given[:1] not in {("tag",), ("semver",)}:
+        raise UsageError(
+            f"{mode} checks a tag, and no tag is followed",
+            where=f"source {document['name']}: verify.mode",
+            remedy="give `ref.tag` or `ref.semver`, or use mode: HEAD",
+        )
+    return Verify(mode=mode, keys=tuple(str(base / key) for key in wanted["keys"]))
 
 
 def directory_source(document: Document, base: PurePath) -> DirectorySource:

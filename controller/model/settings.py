@@ -58,6 +58,22 @@ class GitAuth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """A certificate chain and its key, as PEM files."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """What must be signed, and the files of the keys that may."""
+
+    mode: str = "HEAD"  # HEAD, Tag, TagAndHEAD
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
     name: str
     url: str
@@ -68,6 +84,9 @@ class GitSource:
     timeout: timedelta = timedelta(seconds=60)
     auth: GitAuth | None = None
     known_hosts: str | None = None
+    ca_file: str | None = None
+    client_cert: Tls | None = None  # shown to the remote
+    verify: Verify | None = None
     proxy: str | None = None
     submodules: bool = False  # their files are part of the source
     trusted: bool = False
@@ -119,14 +138,6 @@ class Receiver:
     type: str  # github, gitlab, gitea, generic
     secret: str
     sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """The listener's certificate chain and its key, as PEM files."""
-
-    cert: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

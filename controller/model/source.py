@@ -59,6 +59,7 @@ class Snapshot:
     changed: frozenset[str] | None = None  # paths that differ from the one before; None: unknown
     faults: tuple[Fault, ...] = ()  # of single paths: a link out of the snapshot, a socket
     unreadable: tuple[str, ...] = ()  # folders and files below which nothing counts as removed
+    signer: str = ""  # whose signature was checked; "" when none had to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,12 @@ def open_source(
     clock: Clock,
     secrets: Callable[[str], Awaitable[str]] | None = None,
     mirrors: "Mirrors | None" = None,
+    applied: str = "",
 ) -> Source:
     """Return the source that the settings describe; nothing is read before `snapshots()`.
 
     `secrets` gives the operator's secrets by name, for logins. Sources that are given the same
-    `mirrors` share what they fetch.
+    `mirrors` share what they fetch. `applied` is the revision that works since an earlier life.
 
     Raises:
         UsageError: a URL, a ref or a pattern that can't be one.
@@ -37,7 +38,8 @@ def open_source(
     from controller.source.git import Git  # noqa: PLC0415 - one of the two
     from controller.source.mirrors import Mirrors  # noqa: PLC0415 - as above
 
-    return Git(settings, mirrors=mirrors or Mirrors(state_dir, clock, secrets), clock=clock)
+    shared = mirrors or Mirrors(state_dir, clock, secrets)
+    return Git(settings, mirrors=shared, clock=clock, applied=applied)
 
 
 __all__ = ["Source", "open_source"]

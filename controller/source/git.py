@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from controller import ids
 from controller.clock import Clock
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import RondelError, StalledError, TransientError, UnverifiedError
 from controller.model.settings import GitSource
 from controller.model.source import Entry, Snapshot
 from controller.model.workflow import Input
@@ -21,8 +23,11 @@ from controller.source.processes import GitError
 from controller.source.refs import TROUBLE, LocalRef, Ref, RemoteRef
 from controller.source.requests import Requests
 from controller.source.submodules import Submodules
+from controller.source.verify import Verifier
 
 __all__ = ["Git"]
+
+log = structlog.get_logger()
 
 JITTER = 0.05
 FRESH = 0.9  # of the interval: what another source has asked meanwhile is news enough
@@ -33,11 +38,16 @@ RETRY_JITTER = 0.2
 class Git:
     """Implements `source.ports.Source` for one ref of one repository.
 
+    `applied` is the revision that works since an earlier life: it goes on working as long as
+    there is no later one that verifies.
+
     Raises:
         UsageError: a URL, ref or pattern that can't be one.
     """
 
-    def __init__(self, settings: GitSource, *, mirrors: Mirrors, clock: Clock) -> None:
+    def __init__(
+        self, settings: GitSource, *, mirrors: Mirrors, clock: Clock, applied: str = ""
+    ) -> None:
         remote.check(settings)
         ignoring.check(settings)
         self.name = settings.name
@@ -48,6 +58,12 @@ class Git:
         kind = RemoteRef if remote.local_folder(settings.url) is None else LocalRef
         self._ref: Ref = kind(settings, self._mirror, clock, self._wake)
         self._submodules = Submodules(settings, mirrors) if settings.submodules else None
+        self._verifier: Verifier | None = None
+        if settings.verify is not None:
+            place = self._mirror.folder.parent
+            memory = place.parent / "sources" / f"{settings.name}.tag"
+            self._verifier = Verifier(settings.verify, place, memory, self.location)
+        self._applied = applied if self._verifier is not None else ""
         self._hints: asyncio.Queue[None] = asyncio.Queue()
         self._requests = Requests()
         self._since = float("-inf")  # what was seen before that is not new enough
@@ -76,6 +92,11 @@ class Git:
             first = True
             while True:
                 seen = await self._seen(first=first)
+                if isinstance(seen, UnverifiedError) and self._snapshot is None:
+                    earlier = await self._last_verified()
+                    if earlier is not None:
+                        first = False
+                        yield earlier
                 if seen is not None:
                     first = first and not isinstance(seen, Snapshot)
                     yield seen
@@ -140,10 +161,39 @@ class Git:
 
     async def _find(self, since: float) -> None:
         commit, name = await self._ref.find(since)
-        self._ref.watch.held = {commit}
+        self._ref.watch.held = {commit, *self._working()}
         self._attempted = revision = f"{name}@sha1:{commit}"
-        if self._snapshot is None or self._snapshot.revision != revision:
-            self._snapshot = await self._load(commit, revision)
+        signer = await self._signer(commit, self._ref.at)
+        last = self._snapshot
+        if last is None or (last.revision, last.signer) != (revision, signer):
+            self._snapshot = await self._load(commit, revision, signer)
+        self._applied = ""
+        self._ref.watch.held = {commit}
+
+    def _working(self) -> set[str]:
+        """Return the commit that works until the next one is loaded."""
+        revision = self._snapshot.revision if self._snapshot else self._applied
+        return {commit_of(revision)} if revision else set()
+
+    async def _signer(self, commit: str, at: tuple[str, str], *, late: bool = False) -> str:
+        """Return who signed; "" when nobody has to. Raises UnverifiedError."""
+        if self._verifier is None:
+            return ""
+        return await self._verifier.signer(self._objects(), commit, at, late=late)
+
+    async def _last_verified(self) -> Snapshot | None:
+        """Return what worked before a restart, if it still verifies and can be read."""
+        commit = commit_of(self._applied)
+        if not commit:
+            return None
+        try:
+            await self._ref.have(commit)
+            at = (self._applied.rpartition("@sha1:")[0], "")
+            signer = await self._signer(commit, at, late=True)
+            self._snapshot = await self._load(commit, self._applied, signer)
+        except (RondelError, *TROUBLE) as error:
+            log.warning("last_revision_not_loaded", source=self.name, error=str(error))
+        return self._snapshot
 
     # Reading it.
 
@@ -159,7 +209,7 @@ class Git:
             tree = await self._submodules.grafted(tree, objects, hold=hold)
         return await objects.without_ignored(tree, self._settings.ignore)
 
-    async def _load(self, commit: str, revision: str) -> Snapshot:
+    async def _load(self, commit: str, revision: str, signer: str) -> Snapshot:
         tree = await self._tree(commit, hold=True)
         before = self._snapshot.entries if self._snapshot else None
         path = keys.normal(self._settings.path)
@@ -176,6 +226,7 @@ class Git:
             changed=None if before is None else difference(before, tree.entries),
             faults=faults,
             unreadable=tuple(fault.file for fault in faults),
+            signer=signer,
         )
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:

@@ -69,6 +69,11 @@ class LocalRepository:
         lines = (line.partition(" ") for line in told.split("\n") if line)
         return {name.removeprefix("refs/tags/"): found for found, _, name in lines}
 
+    async def object(self, ref: str) -> str:
+        """Return what a ref is at, a tag unpeeled. Raises GitError when there is none."""
+        words = ("rev-parse", "--verify", "--end-of-options", ref)
+        return (await git(words, folder=self.git_dir, seconds=SECONDS)).decode().strip()
+
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]
         return not await git(words, folder=self.git_dir, seconds=SECONDS)

@@ -14,6 +14,7 @@ from controller.clock import Clock
 from controller.model.settings import GitSource
 from controller.source import remote
 from controller.source.holding import KEEP, Holding
+from controller.source.login import login
 from controller.source.processes import GitError
 
 FETCHED = "refs/rondel/fetched/"
@@ -188,7 +189,7 @@ class Mirror(Holding):
             await self._remote(seconds, "fetch", *options, *rest)
 
     async def _remote(self, seconds: float, *words: str) -> bytes:
-        async with remote.login(self._settings, self._secrets, self.folder) as env:
+        async with login(self._settings, self._secrets, self.folder) as env:
             return await self.git(*words, limit=seconds, env=env)
 
 

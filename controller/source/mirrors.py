@@ -10,12 +10,12 @@ from pathlib import Path
 from controller import digest
 from controller.clock import Clock
 from controller.model.settings import GitSource
-from controller.source import remote
+from controller.source import login, remote, verify
 from controller.source.mirror import Mirror
 
 OF_A_SOURCE = {
     *("name", "ref", "path", "ignore", "submodules", "interval", "timeout", "trusted", "exports"),
-    *("prune", "allow_empty", "suspend", "read_from", "share_caches"),
+    *("prune", "allow_empty", "suspend", "read_from", "share_caches", "verify"),
 }
 """Settings that say nothing of how a repository is reached; every other makes another mirror."""
 
@@ -36,6 +36,12 @@ class Mirrors:
             mirror = Mirror(self._place / mark, settings, self._secrets, self._clock)
             self._used[mark] = mirror
         return mirror
+
+    def forget_logins(self) -> None:
+        """Remove what a killed process left of its logins and checks: a key may be among it."""
+        for prefix in (login.SCRATCH, verify.SCRATCH):
+            for folder in self._place.glob(f"{prefix}*"):
+                shutil.rmtree(folder, ignore_errors=True)  # what stays, `prune` tries again
 
     async def prune(self, commits: Collection[str], before: float) -> int:
         """Keep no other commits than these and those that sources work with, and no mirror that

@@ -40,6 +40,11 @@ class Objects:
         others = ":".join(map(quoted, alternates))
         self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": others} if others else {}
 
+    async def raw(self, kind: str, identity: str) -> bytes:
+        """Return a commit or tag as it is. Raises GitError when there is none."""
+        words = ("cat-file", kind, identity)
+        return await git(words, folder=self.folder, seconds=READ_SECONDS, env=self._env)
+
     async def tree(self, commit: str) -> Tree:
         """Return every file of a commit but dot names, whatever is ignored.
 

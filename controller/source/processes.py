@@ -80,12 +80,23 @@ async def started(
     stdout: Stream = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run git on the repository `folder`; its whole process group ends with the block."""
+    words = (git_path(), *CONFIG, f"--git-dir={folder}", *arguments)
+    async with spawned(words, env=clean(env), stdin=stdin, stdout=stdout) as process:
+        yield process
+
+
+@asynccontextmanager
+async def spawned(
+    words: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdin: Stream = asyncio.subprocess.DEVNULL,
+    stdout: Stream = asyncio.subprocess.PIPE,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program with this environment alone; its process group ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        git_path(),
-        *CONFIG,
-        f"--git-dir={folder}",
-        *arguments,
-        env=clean(env),
+        *words,
+        env=env,
         stdin=stdin,
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,

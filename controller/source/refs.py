@@ -34,6 +34,9 @@ class Ref(Protocol):
     watch: Watch
     """What the mirror knows of it."""
 
+    at: tuple[str, str]
+    """The ref's name, a tag's without what stands before it, and the object that it was last at."""
+
     @property
     def alternates(self) -> Path | None:
         """A folder of objects to look in besides the mirror's."""
@@ -73,6 +76,7 @@ class RemoteRef:
         self._clock = clock
         self._seconds = settings.timeout.total_seconds()
         self._ref = full_ref(settings.ref)
+        self.at = (self._ref, "")
         self.watch = Watch(self._ref, self._choose, wake)
         mirror.watches.append(self.watch)
 
@@ -95,6 +99,7 @@ class RemoteRef:
             empty = not told.refs and await self._mirror.is_empty(seconds=self._seconds)
             raise no_ref(self._settings, empty=empty)
         commit = await self._mirror.commit_at(ref, told, seconds=self._seconds)
+        self.at = (ref.removeprefix(TAGS), told.refs[ref])
         return commit, shown_ref(self._settings.ref, ref, told.head)
 
     async def have(self, commit: str) -> None:
@@ -121,6 +126,7 @@ class LocalRef:
         self._clock = clock
         self._wake = wake
         self._ref = full_ref(settings.ref)
+        self.at = (self._ref, "")
         self._to_keep = ("", 0)
         self._kept = ("", 0)  # commit, and in which life of the mirror
         self._keeping: asyncio.Task[None] | None = None
@@ -155,12 +161,16 @@ class LocalRef:
         if self._ref == "HEAD":
             return await repository.head()
         if self._ref != f"{TAGS}*":
-            commit = await repository.commit(self._ref)
-            return commit, shown_ref(self._settings.ref, self._ref)
+            found, name = self._ref, shown_ref(self._settings.ref, self._ref)
+            if self._settings.verify is not None:  # the tag and its commit are of one moment
+                found = await repository.object(self._ref)
+            self.at = (self._ref.removeprefix(TAGS), found)
+            return await repository.commit(found), name
         tags = await repository.tags()
         tag = newest(self._settings.ref, tags)
         if tag is None:
             raise no_ref(self._settings, empty=await repository.is_empty())
+        self.at = (tag, tags[tag])
         return await repository.commit(tags[tag]), tag
 
     async def _keep(self, origin: Path) -> None:

@@ -1,10 +1,7 @@
-"""What a Git URL is: which kinds are taken, how we log in, what its errors mean."""
+"""What a Git URL is: which kinds are taken, and what the errors of its remote mean."""
 
-import base64
 import re
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,6 +33,9 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("The requested URL returned error: 401", "AuthFailed", True),
     ("The requested URL returned error: 403", "AuthFailed", True),
     ("Host key verification failed", "HostKeyUnknown", True),
+    ("SSL certificate problem", "CertificateUnknown", True),
+    ("server certificate verification failed", "CertificateUnknown", True),
+    ("certificate required", "AuthFailed", True),
     ("does not appear to be a git repository", "RepositoryNotFound", True),
     ("Repository not found", "RepositoryNotFound", True),
     ("/' not found", "RepositoryNotFound", True),
@@ -52,6 +52,7 @@ AWAY = ("unable to access", "Could not read from remote", "remote error", "the r
 REMEDIES = {
     "RefNotFound": "push it, or correct `ref`",
     "AuthFailed": "check `auth` and its secret",
+    "CertificateUnknown": "name its authority's certificate by `caFile`",
     "HostKeyUnknown": "add the host's key to the file `knownHosts`",
     "RepositoryNotFound": "correct `url`",
     "NotTrusted": "set `trusted: true` if its owner may decide what runs",
@@ -137,93 +138,10 @@ def local_folder(url: str) -> Path | None:
     return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
 
 
-@asynccontextmanager
-async def login(
-    settings: GitSource, secret: Secret | None, folder: Path
-) -> AsyncIterator[Mapping[str, str]]:
-    """Yield the environment that lets git in; secrets never stand in an argument.
-
-    Files that it names (a key) are made beside `folder` and gone after the block.
-
-    Raises:
-        StalledError: there is no such secret, or ssh has no known hosts.
-    """
-    with tempfile.TemporaryDirectory(prefix=".login-", dir=folder.parent) as scratch:
-        place = Path(scratch)
-        env = {"GIT_ALLOW_PROTOCOL": scheme(settings.url), "GIT_CONFIG_GLOBAL": trusting(place)}
-        if settings.proxy:
-            env |= {"https_proxy": settings.proxy, "http_proxy": settings.proxy}
-        value = await value_of(settings, secret)
-        if scheme(settings.url) == "ssh":
-            env |= ssh(settings, write_key(place, value) if value is not None else None)
-        elif value is not None:
-            env |= header(settings, value)
-        yield env
-
-
 def scheme(url: str) -> str:
     if local_folder(url) is not None:
         return "file"
     return urlsplit(url).scheme if "://" in url else "ssh"
-
-
-def trusting(place: Path) -> str:
-    """Git asks the other side of a local fetch whose it is; we have asked already."""
-    path = place / "config"
-    path.write_text("[safe]\n\tdirectory = *\n")
-    return str(path)
-
-
-async def value_of(settings: GitSource, secret: Secret | None) -> str | None:
-    if settings.auth is None:
-        return None
-    if secret is None:
-        raise StalledError("no secrets are configured", reason="SecretUnknown")
-    return await secret(settings.auth.secret)
-
-
-def header(settings: GitSource, value: str) -> Mapping[str, str]:
-    """A login is sent to this address only: redirects are not followed with it."""
-    auth = settings.auth
-    token = auth is not None and auth.type == "token"
-    user = (auth and auth.username) or ("x-access-token" if token else "git")
-    basic = base64.b64encode(f"{user}:{value}".encode()).decode()
-    pairs = {
-        f"http.{shown(settings.url)}.extraHeader": f"Authorization: Basic {basic}",
-        "http.followRedirects": "false",
-    }
-    env = {"GIT_CONFIG_COUNT": str(len(pairs))}
-    for number, (name, text) in enumerate(pairs.items()):
-        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": text}
-    return env
-
-
-def write_key(place: Path, value: str) -> Path:
-    path = place / "identity"
-    path.touch(0o600)
-    path.write_text(value.rstrip("\n") + "\n")
-    return path
-
-
-def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
-    if settings.known_hosts is None:
-        raise StalledError(
-            "ssh needs the keys of its hosts",
-            reason="HostKeyUnknown",
-            where=shown(settings.url),
-            remedy="name a file by `knownHosts`",
-        )
-    options = [
-        *("ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"),
-        f"-oUserKnownHostsFile={quoted(settings.known_hosts)}",
-        *("-oGlobalKnownHostsFile=/dev/null", "-oIdentitiesOnly=yes"),
-        *(("-i", quoted(str(key))) if key else ()),
-    ]
-    return {"GIT_SSH_COMMAND": " ".join(options), "GIT_SSH_VARIANT": "ssh"}
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def is_away(error: GitError) -> bool:
