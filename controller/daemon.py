@@ -38,6 +38,7 @@ from controller.secrets import ConfiguredSecrets
 from controller.serve.ports import Readiness
 from controller.sockets import Sockets
 from controller.store import ServeLock, Store
+from controller.words import Words
 
 if TYPE_CHECKING:
     from controller.serve.metrics import Metrics
@@ -118,6 +119,14 @@ class Daemon:
         stack.push_async_callback(self.store.close)
         self._observations = await self._remembered()
         self._recorder = Recorder(self.store, self._observations, [narrate])
+        self._words = Words(
+            store=self.store,
+            observations=self._observations,
+            settings=lambda: self.settings,
+            secrets=self._secrets,
+            clock=self.clock,
+        )
+        self._recorder.accompany(self._words)
         self._loading = Loading(
             store=self.store,
             recorder=self._recorder,
@@ -127,6 +136,8 @@ class Daemon:
             groups=settings.groups,
             secrets=self._secrets,
             receivers=lambda: self.settings.receivers,
+            alerts=lambda: self.settings.alerts,
+            touched=self._words.touched,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -189,6 +200,7 @@ class Daemon:
                 cancel=lambda run_id, reason: self._engine.cancel(run_id, reason=reason),
                 wake_at=self._alarms.at,
                 observe=self._observe,
+                passed=self._words.passed,
             ),
         )
 
@@ -227,6 +239,7 @@ class Daemon:
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
             "clock": self._watch_the_clock(),
+            "words": self._words.run(),
         }
 
     def _start_alarms(self) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import PurePath
 
 from controller.model.agent import Agent
+from controller.model.word import OCCASIONS, Occasion
 from controller.model.workflow import Backoff, CachePolicy
 
 
@@ -54,6 +55,17 @@ class GitAuth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statuses:
+    """Where the commits of a source are told what became of them."""
+
+    type: str  # github, gitlab, gitea
+    secret: str
+    api: str  # the API's address, without a slash at its end
+    repository: str  # as the API names it: owner/name
+    target_url: str = ""  # {source}, {workflow}, {run}, {commit} are filled in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
     name: str
     url: str
@@ -64,6 +76,7 @@ class GitSource:
     auth: GitAuth | None = None
     known_hosts: str | None = None
     proxy: str | None = None
+    statuses: Statuses | None = None
     trusted: bool = False
     exports: bool = False
     prune: bool = True
@@ -113,6 +126,16 @@ class Receiver:
     type: str  # github, gitlab, gitea, generic
     secret: str
     sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Somebody who is told of what happens, at the address that a secret holds."""
+
+    name: str
+    secret: str
+    events: tuple[Occasion, ...] = OCCASIONS
+    sources: tuple[str, ...] = ()  # whom it serves; () is told only of sources themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +192,7 @@ class Settings:
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
     history_successful: int = 10
     history_failed: int = 20
     history_ttl: timedelta = timedelta(days=90)
