@@ -142,8 +142,8 @@ def _counts() -> Query:
 
 @cache
 def _bad() -> Query:
-    ended = _STATUS.state.not_in([CommitState.PENDING.value, CommitState.SUCCESS.value])
-    own = select(_STATUS.workflow).where(*_OF_COMMIT, ended)
+    good = (CommitState.PENDING, CommitState.SUCCESS)
+    own = select(_STATUS.workflow).where(*_OF_COMMIT, *(_STATUS.state != one for one in good))
     return compiled(own.order_by(_STATUS.workflow).limit(number("limit")))
 
 
