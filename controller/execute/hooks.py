@@ -17,7 +17,7 @@ def told(shop: Shop, step: Step, row: StepRun) -> Done:
     """Return the end of a hook that sends an alert; its word is written with it or not at all."""
     run, name, now = shop.materials.run, step.alert or "", shop.clock.now()
     problem = shop.alert_problem(run.source, name)
-    ended = replace(row, attempts=row.attempts + 1, started_at=now, finished_at=now)
+    ended = replace(row, started_at=now, finished_at=now)
     if problem is not None:
         ended = replace(ended, phase=Phase.ERROR, reason=UNKNOWN, error=problem)
         return Done(ended, (PutStep(step=ended, at=now),))

@@ -25,7 +25,8 @@ def message(words: Sequence[Word]) -> Message:
     """Return what is sent for these words, of which there is one at least."""
     if len(words) == 1:
         [word] = words
-        return Message(f"{word.occasion}: {word.subject}", cut(word.text, LONGEST), kind(words))
+        title = f"{word.occasion}: {word.subject}"
+        return Message(title, cut(word.text, LONGEST) or title, kind(words))  # none goes without
     counts = Counter(word.occasion for word in words)
     told = ", ".join(f"{count} {occasion}" for occasion, count in sorted(counts.items()))
     lines = [line(word) for word in words[:NAMED]]

@@ -20,7 +20,7 @@ class Round(Protocol):
     """One addressee: tells some of what waits for it."""
 
     async def deliver(self) -> float | None:
-        """Tell some; return the seconds to wait before the next, None when nothing is left.
+        """Tell some and return 0; or return the seconds to wait before, None when nothing is left.
 
         Raises:
             RondelError: the far side, a secret or the store fails; it is tried again.
@@ -93,7 +93,7 @@ class Postman:
         while True:
             try:
                 pause = await deliver()
-                failures = 0
+                failures = failures if pause else 0  # to have waited is not to have told
             except RondelError as error:
                 failures += 1
                 pause = self._pace.pause(failures)

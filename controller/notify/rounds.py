@@ -57,9 +57,9 @@ class AlertRound:
         if alert is None:
             await self._give_up(words, "the configuration has no such alert any more")
             return 0.0
-        self._bucket.take(self._clock.monotonic())
         url = await self._secrets.operator(alert.secret)
         await alerts.send(url, message(words), limit=self._pace.limit)
+        self._bucket.take(self._clock.monotonic())
         await self._outbox.drop_words(words)
         return 0.0
 

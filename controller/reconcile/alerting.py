@@ -11,6 +11,7 @@ What is wrong with a workflow has subjects, each in one state at a time:
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeAlias
 
 from controller import digest
 from controller.model.changes import (
@@ -35,10 +36,11 @@ BAD_ENDS = {
     Phase.ERROR: Occasion.ERROR,
     Phase.INTERRUPTED: Occasion.ERROR,  # one that no other run takes the place of
 }
-Alerts = Mapping[str, Alert]
+Alerts: TypeAlias = Mapping[str, Alert]
+Telling: TypeAlias = PutTrouble | EndTroubles
 
 
-def of_run(run: Run, alerts: Alerts, *, answered: bool = False) -> tuple[Change, ...]:
+def of_run(run: Run, alerts: Alerts, *, answered: bool = False) -> tuple[Telling, ...]:
     """Return what is told of a run that has ended.
 
     Args:
@@ -58,7 +60,7 @@ def of_run(run: Run, alerts: Alerts, *, answered: bool = False) -> tuple[Change,
     return ()
 
 
-def of_workflow(change: PutWorkflow, alerts: Alerts, now: datetime) -> tuple[Change, ...]:
+def of_workflow(change: PutWorkflow, alerts: Alerts, now: datetime) -> tuple[Telling, ...]:
     """Return what is told of a workflow that was judged anew; of a retired one nothing is wrong."""
     status = change.status
     source, name = status.source, status.name
@@ -78,7 +80,7 @@ def of_workflow(change: PutWorkflow, alerts: Alerts, now: datetime) -> tuple[Cha
     )
 
 
-def of_source(change: PutSource, alerts: Alerts, now: datetime) -> tuple[Change, ...]:
+def of_source(change: PutSource, alerts: Alerts, now: datetime) -> tuple[Telling, ...]:
     """Return what is told of a source that was looked at. Faults of its workflows are theirs."""
     source = change.status.name
     if not any(hears_of_source(one, source) for one in alerts.values()):

@@ -124,7 +124,9 @@ def _sources() -> Query:
 @cache
 def _words() -> Query:
     own = select(t.word).where(_WORD.alert == given("alert"))
-    return compiled(own.order_by(_WORD.at, _WORD.id).limit(number("limit")))
+    return compiled(
+        own.order_by(_WORD.at, _WORD.source, _WORD.workflow, _WORD.id).limit(number("limit"))
+    )
 
 
 @cache
