@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from controller.clock import Clock
 from controller.errors import TransientError
 from controller.model.run import Event
@@ -20,6 +22,8 @@ from controller.reconcile.statuses import NAMED, summary
 
 if TYPE_CHECKING:
     import httpx
+
+log = structlog.get_logger()
 
 AT_ONCE = 1_000
 """Words of one message at most; the next says the rest."""
@@ -59,6 +63,7 @@ class AlertRound:
             return 0.0
         url = await self._secrets.operator(alert.secret)
         await alerts.send(url, message(words), limit=self._pace.limit)
+        log.info("alert_sent", name=self._name, words=len(words))
         self._bucket.take(self._clock.monotonic())
         await self._outbox.drop_words(words)
         return 0.0
@@ -162,6 +167,7 @@ class ForgeRound:
             response.status_code, read_json(response.text), response.text[:1000], token
         )
         if answer is forges.Answer.TAKEN:
+            log.debug("status_sent", name=forges.context(status), state=status.state)
             await self._outbox.note_said(one, said)
         elif answer is forges.Answer.REFUSED:
             await self._give_up(one, status, why)
