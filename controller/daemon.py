@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -12,32 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from controller import assembly, collector, manifest
+from controller import assembly, collector
 from controller.alarms import Alarms
 from controller.clock import Clock, SystemClock
 from controller.deliveries import Deliveries
 from controller.dispatcher import Dispatcher, most_runs
 from controller.ends import Ends
 from controller.errors import RondelError
-from controller.execute import leftovers
-from controller.execute.run_ledger import RunLedger
 from controller.following import Following
 from controller.housekeeping import housekeep
 from controller.loading import Loading
-from controller.model.run import Attempt, Run, StepRun
 from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
 from controller.observations import Key, Observations
-from controller.reconcile.runs import interrupted_rerun
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
+from controller.recovery import Recovery
 from controller.reload import Reload
 from controller.requests import Requests
 from controller.secrets import ConfiguredSecrets
 from controller.serve.ports import Readiness
 from controller.sockets import Sockets
 from controller.store import ServeLock, Store
+from controller.supervisor import Supervisor
 from controller.words import Words
 
 if TYPE_CHECKING:
@@ -83,6 +80,7 @@ class Daemon:
         self._metrics: Metrics | None = None
         self._sockets = Sockets(settings)
         self._jump_base = 0.0
+        self._supervisor = Supervisor.found()
 
     async def serve(self) -> None:
         """Start everything, run until `stop`, end everything in order."""
@@ -157,7 +155,8 @@ class Daemon:
         for one in settings.sources:
             self._following.add(await self._following.open(one))
         self._reload = self._new_reload()
-        self._left = await self._set_aside()
+        self._recovery = self._new_recovery()
+        await self._recovery.set_aside()
         await self._engine.start()
         stack.push_async_callback(self._engine.stop)
         self._start_alarms()
@@ -171,6 +170,18 @@ class Daemon:
         )
         ours = [one for one in active if one.source != "exec" and one.parent is None]
         return Observations(statuses, ours)
+
+    def _new_recovery(self) -> Recovery:
+        return Recovery(
+            lost=self._lost,
+            store=self.store,
+            recorder=self._recorder,
+            engine=self._engine,
+            clock=self.clock,
+            state_dir=Path(self.settings.state_dir),
+            most=most_runs(self.settings),
+            ended=self._ended,
+        )
 
     def _new_dispatcher(self) -> Dispatcher:
         return Dispatcher(
@@ -235,10 +246,11 @@ class Daemon:
 
     def _loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         return {
-            "recovery": self._recover(),
+            "recovery": self._recovery.run(),
             "reconciler": self._reconciler.run(),
             "dispatcher": self._dispatcher.run(),
             "clock": self._watch_the_clock(),
+            "supervisor": self._supervisor.keep_alive(),
             "words": self._words.run(),
         }
 
@@ -271,60 +283,13 @@ class Daemon:
     def _enqueue(self, keys: Iterable[Key]) -> None:
         self._reconciler.enqueue(keys)
 
+    def _ended(self, keys: Iterable[Key]) -> None:
+        self._enqueue(keys)
+        self._dispatcher.look()
+
     def _observe(self, kind: str, seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.reconciled(kind, seconds)
-
-    async def _recover(self) -> None:
-        """Settle what an instance that is gone has left, before anything new starts."""
-        await self._tidy()
-        lost, self._lost = self._lost, []
-        places = asyncio.Semaphore(most_runs(self.settings))
-        async with asyncio.TaskGroup() as group:
-            for candidate in lost:
-                group.create_task(self._recover_one(places, *candidate))
-
-    async def _set_aside(self) -> set[str]:
-        """A crash may come before a run's files are removed: the run's next turn begins anew.
-
-        Returns the runs that have files here and are nobody's.
-        """
-        state_dir = Path(self.settings.state_dir)
-        found = await asyncio.to_thread(leftovers.found, state_dir)
-        active = await self.store.read(lambda reader: reader.active()) if found else []
-        await asyncio.to_thread(
-            leftovers.set_aside, state_dir, found - {run.id for run in active if run.instance}
-        )
-        return found - {run.id for run in active}
-
-    async def _tidy(self) -> None:
-        state_dir, left = Path(self.settings.state_dir), self._left
-        try:
-            attempts = await self.store.read(lambda r: {run: r.attempts(run) for run in left})
-            for run in sorted(left):
-                ledger = RunLedger(self._recorder, self.store.blobs)
-                await leftovers.tidy_logs(state_dir, ledger, run, attempts[run])
-        except RondelError as error:
-            log.warning("files_left", error=str(error))
-        await asyncio.to_thread(leftovers.clear_aside, state_dir)
-
-    async def _recover_one(
-        self, places: asyncio.Semaphore, lost: Run, steps: list[StepRun], attempts: list[Attempt]
-    ) -> None:
-        async with places:
-            await self._settle_lost(lost, steps, attempts)
-
-    async def _settle_lost(self, lost: Run, steps: list[StepRun], attempts: list[Attempt]) -> None:
-        """A run that can't be settled now stays Running, and is tried again at the next start."""
-        workflow = manifest.workflow(lost.spec)
-        lost = replace(lost, instance=self.store.instance)  # what its hooks call is ours as well
-        try:
-            answer = interrupted_rerun(lost, workflow, self.clock.now())
-            await self._engine.recover(lost, workflow, steps, attempts, answer=answer)
-        except RondelError as error:
-            log.error("recovery_failed", run=lost.id, error=str(error))  # noqa: TRY400  # its words say it all
-        self._enqueue([(lost.source, lost.workflow)])
-        self._dispatcher.look()
 
     async def _open_doors(self, stack: AsyncExitStack) -> None:
         """The API comes after the first load: its imports must not delay a single run."""
@@ -341,6 +306,7 @@ class Daemon:
             executor=self.settings.executor,
             instance=self.store.instance,
         )
+        self._supervisor.tell(READY="1", STATUS=f"workflows: {len(self._loading.keys())}")
         # In a thread: a third of a second of imports must not hold up the loop.
         doors = await asyncio.to_thread(import_module, "controller.serve.doors")
         self._metrics = doors.Metrics()
@@ -360,6 +326,7 @@ class Daemon:
 
     async def _wind_down(self) -> None:
         grace = self.settings.shutdown_grace.total_seconds()
+        self._supervisor.tell(STOPPING="1", STATUS=f"ending, runs: {self._dispatcher.running}")
         log.info("stopping", running=self._dispatcher.running, grace_seconds=grace)
         await first(self._dispatcher.wind_down(grace), self._now.wait())
         await self._dispatcher.cancel_all(now=self._now.is_set())

@@ -20,9 +20,11 @@ PATIENCE_SECONDS = 30.0
 class ControllerProcess:
     """One controller on one state directory; may be killed and started again."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, **variables: str) -> None:
+        """`words` and `variables`: what else it is called with, and has in its environment."""
         self.state = folder / "state"
         self._words = words
+        self._variables = variables
         self._log = folder / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -35,7 +37,7 @@ class ControllerProcess:
                 ],
                 stdout=log,
                 stderr=log,
-                env=environment(),
+                env=environment(**self._variables),
             )
         starts = len(self.events("ready"))
         if ready:
