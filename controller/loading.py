@@ -1,7 +1,7 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,7 +89,7 @@ class Loading:
         secrets: ConfiguredSecrets,
         receivers: Callable[[], Mapping[str, Receiver]],
         alerts: Callable[[], Mapping[str, Alert]],
-        touched: Callable[[str, Collection[str]], Awaitable[None]],
+        touched: Callable[[str, Collection[str]], None],
     ) -> None:
         self._dagger = dagger
         self._groups = groups  # of the configuration: name -> limit
@@ -390,7 +390,7 @@ class Loading:
         )
         gone -= place.loaded.declarations.keys()  # what was there before the first look
         changed = {*place.loaded.changed, *moved, *gone}
-        await self._touched(name, changed)
+        self._touched(name, changed)
         self._enqueue((name, workflow) for workflow in changed)
         log.info(
             "source_loaded",

@@ -1,7 +1,7 @@
 """One pass: what is due is planned, completed, written; then sleep until something wakes it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -39,7 +39,7 @@ class Outlet:
     cancel: Callable[[str, str], object]  # run id, reason
     wake_at: Callable[[str, datetime | None, Callable[[], None]], None]
     observe: Callable[[str, float], None]  # kind, seconds: one reconcile's duration
-    passed: Callable[[Iterable[Key]], Awaitable[None]]  # what follows for them is recorded
+    passed: Callable[[Iterable[Key]], None]  # what follows for them is recorded
 
 
 class Reconciler:
@@ -112,7 +112,7 @@ class Reconciler:
         changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
-        await self._outlet.passed(key for key, _ in plans)
+        self._outlet.passed(key for key, _ in plans)
         for key, made in plans:
             self._ends.settle(key, given[key], made.changes)
             if made.wake_at is not None:

@@ -1,11 +1,13 @@
 """What happened to words for the outside: decided beside each change, kept with it, told later."""
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 import structlog
 
 from controller.clock import Clock
+from controller.errors import RondelError
 from controller.model.changes import (
     Change,
     CreateRun,
@@ -33,6 +35,7 @@ from controller.store.outbox import Outbox
 
 log = structlog.get_logger()
 
+AGAIN_SECONDS = 1.0  # after the store could not be written
 TOLD = (PutWord, PutTrouble, EndTroubles, PutCommitStatus)
 
 
@@ -61,13 +64,16 @@ class Words:
         self._buckets: dict[str, Bucket] = {}  # by alert
         self._sources: dict[str, SourceStatus] = {}  # as applied last
         self._open: dict[str, set[str]] = {}  # source -> workflows that its commit touches
+        self._moved = asyncio.Event()  # fewer of them are left, or a commit touches none
         self._postman = Postman(
             Outbox(store), alert=self._alert, forge=self._forge, pace=self._pace
         )
 
     async def run(self) -> None:
         """Tell what waits until cancelled."""
-        await self._postman.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._postman.run(), name="postman")
+            group.create_task(self._settle_in_turn(), name="commits")
 
     # What is to be told.
 
@@ -150,39 +156,43 @@ class Words:
         if status.name not in self._sources or not find(status.conditions, "FetchFailed"):
             self._sources[status.name] = status
 
-    async def touched(self, source: str, workflows: Collection[str]) -> None:
-        """A snapshot was loaded, and touches these workflows: each will be passed.
+    def touched(self, source: str, workflows: Collection[str]) -> None:
+        """A snapshot was loaded, and touches these workflows: each will be passed."""
+        if self._place(source) is not None:
+            self._open.setdefault(source, set()).update(workflows)
+            self._moved.set()
 
-        Raises:
-            TransientError: the store can't be written.
-        """
-        if self._place(source) is None:
-            return
-        self._open.setdefault(source, set()).update(workflows)
-        await self._settle([source])
-
-    async def passed(self, keys: Iterable[Key]) -> None:
-        """These workflows were looked at; what follows from their commit is recorded.
-
-        Raises:
-            TransientError: the store can't be written.
-        """
+    def passed(self, keys: Iterable[Key]) -> None:
+        """These workflows were looked at; what follows from their commit is recorded."""
         if self._open:
             for source, workflow in keys:
                 self._open.get(source, set()).discard(workflow)
-            await self._settle(list(self._open))
+            self._moved.set()
 
-    async def _settle(self, sources: Iterable[str]) -> None:
-        """Have the source's own word on its commit said once nothing of it is left to look at."""
-        for source in sources:
-            commit = self._commit(source)
-            if self._open.get(source) == set():
-                if commit:
-                    status = self._sources[source]
-                    told = statuses.looked_at(status, commit, self._clock.now())
-                    await self._store.record(*told)
-                    self._postman.wake()
-                self._open.pop(source, None)
+    async def _settle_in_turn(self) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            try:
+                await self._settle()
+            except RondelError as error:
+                log.warning("commits_not_settled", error=str(error))
+                self._moved.set()
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _settle(self) -> None:
+        """Have sources say their own word on a commit once nothing of it is left to look at."""
+        for source in [name for name, left in self._open.items() if not left]:
+            del self._open[source]  # first: another snapshot may be loaded meanwhile
+            if not (commit := self._commit(source)):
+                continue
+            told = statuses.looked_at(self._sources[source], commit, self._clock.now())
+            try:
+                await self._store.record(*told)
+            except RondelError:
+                self._open.setdefault(source, set())
+                raise
+            self._postman.wake()
 
     # Who is told.
 

@@ -21,6 +21,9 @@ from controller.model.word import CommitState, CommitStatus
 NAMED = 3
 """How many workflows a summary names."""
 
+UNDER_WAY = "runs that follow from it have not ended"
+"""Without figures: each new text would be a request, and forges count those of a commit."""
+
 SKIPPED_WELL = frozenset({"ConditionFalse", "Unchanged"})
 """Why a run that did nothing leaves nothing to be done."""
 
@@ -157,11 +160,11 @@ def summary(
         counts: how many of its workflows are in which state.
         bad: some that didn't succeed, by name.
     """
-    pending, work = counts.get(CommitState.PENDING, 0), sum(counts.values())
+    work = sum(counts.values())
     if own.state is CommitState.PENDING:
         return CommitState.PENDING, own.text
-    if pending:
-        return CommitState.PENDING, f"{runs(pending)} of {work} to end"
+    if counts.get(CommitState.PENDING):
+        return CommitState.PENDING, UNDER_WAY
     worst = next((state for state in BAD if counts.get(state)), None)
     if own.state is CommitState.FAILURE:
         return CommitState.FAILURE, own.text
@@ -172,7 +175,3 @@ def summary(
     failed = sum(counts.get(state, 0) for state in BAD)
     names = ", ".join(bad[:NAMED]) + (", ..." if failed > NAMED else "")
     return worst, f"{failed} of {work} did not succeed: {names}"
-
-
-def runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
