@@ -102,3 +102,26 @@ def test_a_manifest_that_is_broken_stalls_and_is_told_once(alerted, folder, far)
     alerted.until(lambda: far.taken, "it was told")
     assert far.titles == ["Stalled: w/one"]
     assert "one.yaml:" in far.taken[0].body["message"]
+
+
+def test_a_hook_of_a_foreground_run_is_told_at_its_end_or_by_the_next_controller(
+    alerted, tmp_path, folder, far, rondel
+):
+    config = json.loads((tmp_path / "rondel.yaml").read_text())
+    config["alerts"]["ops"]["sources"] = ["exec"]
+    (tmp_path / "rondel.yaml").write_text(json.dumps(config))
+    hook = "  onFailure: [{name: page, alert: ops}]\n"
+    (folder / "one.yaml").write_text(manifest("one", "exit 3", hook))
+    words = (
+        *("exec", str(folder / "one.yaml"), "--executor", "local"),
+        *("--config", str(tmp_path / "rondel.yaml"), "--state-dir", str(alerted.state)),
+    )
+    assert rondel(*words).returncode == 1
+    assert far.titles == ["Hook: exec/one"]
+    far.stop()
+    assert rondel(*words).returncode == 1
+    far.start()
+    (folder / "one.yaml").unlink()
+    alerted.start()
+    alerted.until(lambda: len(far.taken) == 2, "it was told")
+    assert far.titles == ["Hook: exec/one"] * 2

@@ -1,5 +1,7 @@
 """How words go out: their pace, the message of a burst, where commits are told."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -194,3 +196,14 @@ def test_an_alert_tells_everything_unless_it_says_what(tmp_path, monkeypatch):
         settings(tmp_path, monkeypatch, alerts={"x": {"url": {"secret": "none"}}})
     with pytest.raises(UsageError):
         settings(tmp_path, monkeypatch, alerts={"x": {"url": "slack://token"}})
+
+
+def test_nothing_that_sends_is_imported_before_something_is_sent():
+    script = (
+        "import sys, controller.daemon, controller.oneshot, controller.notify.once\n"
+        "print([name for name in ('apprise', 'httpx', 'requests') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
