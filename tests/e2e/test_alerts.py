@@ -1,6 +1,7 @@
 """Alerts of a real controller: told once, told of a recovery, kept while nobody listens."""
 
 import json
+import signal
 
 import pytest
 
@@ -125,3 +126,32 @@ def test_a_hook_of_a_foreground_run_is_told_at_its_end_or_by_the_next_controller
     alerted.start()
     alerted.until(lambda: len(far.taken) == 2, "it was told")
     assert far.titles == ["Hook: exec/one"] * 2
+
+
+def test_a_success_that_does_not_come_is_missed_and_recovers_when_it_does(
+    alerted, folder, far, rondel
+):
+    (folder / "one.yaml").write_text(manifest("one", "true", "  expectEvery: 1s\n"))
+    alerted.start()
+    alerted.until(lambda: far.taken, "it was told")
+    assert far.titles == ["Missed: w/one"]
+    assert "the last success was seen never" in far.taken[0].body["message"]
+    assert rondel("run", "one").returncode == 0
+    alerted.until(lambda: len(far.taken) > 1, "it was told of the recovery")
+    assert far.titles[1].startswith(("Recovered: w/one", "2 alerts: "))
+
+
+def test_an_alert_that_is_configured_while_it_runs_is_told_from_then_on(
+    alerted, tmp_path, folder, far
+):
+    whole = json.loads((tmp_path / "rondel.yaml").read_text())
+    (tmp_path / "rondel.yaml").write_text(json.dumps({**whole, "alerts": {}}))
+    hook = "  onFailure: [{name: page, alert: ops}]\n" + ON_CHANGE
+    (folder / "one.yaml").write_text(manifest("one", "exit 3", hook))
+    alerted.start()
+    assert alerted.runs() == [], "there is no such alert"
+    (tmp_path / "rondel.yaml").write_text(json.dumps(whole))
+    alerted.process.send_signal(signal.SIGHUP)
+    ended(alerted, Phase.FAILED)
+    alerted.until(lambda: far.taken, "it was told")
+    assert far.titles == ["2 alerts: 1 Failed, 1 Hook"]

@@ -165,3 +165,53 @@ def test_a_forge_that_refuses_is_given_up_with_an_event_that_says_why(
     [*_, given_up] = [one for one in shown if one["reason"] == "StatusGivenUp"]
     assert given_up["workflow"] == "one"
     assert "it answered 404: no such commit" in given_up["message"]
+
+
+def gated(gate):
+    return f"while [ ! -e {gate} ]; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("ending", [("Fail", "error"), ("Rerun", "success")], ids=" ".join)
+def test_a_run_that_a_kill_took_leaves_no_commit_pending(told, repository, far, tmp_path, ending):
+    on_interrupt, state = ending
+    gate = tmp_path / "gate"
+    spec = f"  onInterrupt: {on_interrupt}\n{ON_CHANGE}"
+    commit = repository.commit(one=manifest("one", gated(gate), spec))
+    told.start()
+    told.until(lambda: told.runs(phases=[Phase.RUNNING]), "it runs")
+    settled(told, far, commit, SUM, "pending")
+    told.kill()
+    gate.touch()
+    told.start()
+    settled(told, far, commit, f"{SUM}/one", state)
+    settled(told, far, commit, SUM, state)
+
+
+def test_a_commit_whose_run_a_newer_one_takes_the_place_of_is_not_green(
+    told, repository, far, tmp_path
+):
+    gate = tmp_path / "gate"
+    first = repository.commit(one=manifest("one", gated(gate), ON_CHANGE))
+    told.start()
+    told.until(lambda: told.runs(phases=[Phase.RUNNING]), "the first runs")
+    second = repository.commit(one=manifest("one", "true", ON_CHANGE))
+    settled(told, far, second, f"{SUM}/one", "pending")
+    third = repository.commit(one=manifest("one", "echo", ON_CHANGE))
+    settled(told, far, second, f"{SUM}/one", "error")
+    settled(told, far, second, SUM, "error")
+    gate.touch()
+    for commit in (first, third):
+        settled(told, far, commit, SUM, "success")
+    assert "success" not in states(far, second, SUM)
+
+
+def test_a_run_that_is_retried_turns_its_commit_green(told, repository, far, tmp_path, rondel):
+    gate = tmp_path / "gate"
+    commit = repository.commit(one=manifest("one", f"test -e {gate}", ON_CHANGE))
+    told.start()
+    settled(told, far, commit, SUM, "failure")
+    gate.touch()
+    [run] = told.runs()
+    assert rondel("retry", run.id).returncode == 0
+    settled(told, far, commit, SUM, "success")
+    assert states(far, commit, f"{SUM}/one")[-1] == "success"
