@@ -157,7 +157,7 @@ async def test_a_burst_is_one_message_that_counts_and_names(tmp_path, far):
 
 
 async def test_what_comes_faster_than_the_pace_is_gathered(tmp_path, far):
-    pace = Pace(gather=0.0, burst=2, refill=0.5, poll=0.02)
+    pace = Pace(gather=0.0, burst=2, refill=2.0, poll=0.02)
     async with desk(tmp_path, far, pace=pace) as post:
         for number in range(6):
             await post.put(f"w{number}")
