@@ -1,7 +1,7 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,13 @@ from controller.manifest.calls import called_first, with_calls
 from controller.model.changes import PutSource
 from controller.model.condition import SourceStatus, Status, Suspension, WorkflowStatus, find
 from controller.model.run import Event
-from controller.model.settings import DaggerSettings, DirectorySource, GitSource, Receiver
+from controller.model.settings import Alert, DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
 from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys, upstream
+from controller.reconcile.alerting import alert_fault
 from controller.reconcile.runs import GroupLimit, group_key
 from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
@@ -102,11 +103,15 @@ class Loading:
         groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
         receivers: Callable[[], Mapping[str, Receiver]],
+        alerts: Callable[[], Mapping[str, Alert]],
+        touched: Callable[[str, Collection[str]], None],
     ) -> None:
         self._dagger = dagger
         self._groups = groups  # of the configuration: name -> limit
         self._secrets = secrets
         self._receivers = receivers
+        self._alerts = alerts
+        self._touched = touched  # told what a snapshot touches, once it is loaded
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -381,14 +386,9 @@ class Loading:
                     problem=f"the source of {one.workflow!r} exports nothing",
                     remedy="set `exports: true` at that source in the configuration",
                 )
-        for alert in declaration.alerts:
-            return Fault(
-                file=declaration.file,
-                pointer="/spec/onFailure",
-                problem=f"there is no alert {alert!r}: this version sends none",
-                remedy="let a hook's script send word",
-            )
-        return receiver_fault(declaration, self._receivers())
+        return alert_fault(declaration, self._alerts()) or receiver_fault(
+            declaration, self._receivers()
+        )
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)
@@ -487,6 +487,7 @@ class Loading:
         )
         gone -= place.loaded.declarations.keys()  # what was there before the first look
         changed = {*place.loaded.changed, *moved, *gone}
+        self._touched(name, changed)
         self._enqueue((name, workflow) for workflow in changed)
         log.info(
             "source_loaded",

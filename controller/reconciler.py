@@ -39,6 +39,7 @@ class Outlet:
     cancel: Callable[[str, str], object]  # run id, reason
     wake_at: Callable[[str, datetime | None, Callable[[], None]], None]
     observe: Callable[[str, float], None]  # kind, seconds: one reconcile's duration
+    passed: Callable[[Iterable[Key]], None]  # what follows for them is recorded
 
 
 class Reconciler:
@@ -111,6 +112,7 @@ class Reconciler:
         changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
+        self._outlet.passed(key for key, _ in plans)
         for key, made in plans:
             self._ends.settle(key, given[key], made.changes)
             if made.wake_at is not None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import PurePath
 
 from controller.model.agent import Agent
+from controller.model.word import OCCASIONS, Occasion
 from controller.model.workflow import Backoff, CachePolicy
 
 
@@ -74,6 +75,17 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statuses:
+    """Where the commits of a source are told what became of them."""
+
+    type: str  # github, gitlab, gitea
+    secret: str
+    api: str  # the API's address, without a slash at its end
+    repository: str  # as the API names it: owner/name
+    target_url: str = ""  # {source}, {workflow}, {run}, {commit} are filled in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
     name: str
     url: str
@@ -89,6 +101,7 @@ class GitSource:
     verify: Verify | None = None
     proxy: str | None = None
     submodules: bool = False  # their files are part of the source
+    statuses: Statuses | None = None
     trusted: bool = False
     exports: bool = False
     prune: bool = True
@@ -141,6 +154,16 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Somebody who is told of what happens, at the address that a secret holds."""
+
+    name: str
+    secret: str
+    events: tuple[Occasion, ...] = OCCASIONS
+    sources: tuple[str, ...] = ()  # whom it serves; () is told only of sources themselves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     host: str
     username: str
@@ -186,6 +209,7 @@ class Settings:
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
     history_successful: int = 10
     history_failed: int = 20
     history_ttl: timedelta = timedelta(days=90)
