@@ -20,12 +20,12 @@ from controller.cli.common import (
 )
 from controller.cli.exit import Exit
 from controller.errors import UnreachableError, UsageError
-from controller.loading import is_manifest
 from controller.manifest.around import PLAIN, Around
 from controller.model.agent import Agent
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Entry, Fault, ParsedFile, Snapshot
 from controller.model.view import fault_view
+from controller.place import is_manifest
 from controller.reconcile import desired
 from controller.reconcile.preview import Action, Preview, Side, digests_of, preview
 from controller.reconcile.surroundings import Surroundings, composed
