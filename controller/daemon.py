@@ -121,6 +121,7 @@ class Daemon:
             recorder=self._recorder,
             clock=self.clock,
             enqueue=self._enqueue,
+            arrived=self._dispatch,
             dagger=settings.dagger,
             groups=settings.groups,
             secrets=self._secrets,
@@ -183,6 +184,7 @@ class Daemon:
             max_runs=most_runs(self.settings),
             policy=self._policy,
             group_limit=self._loading.group_limit,
+            expected=self._loading.expected,
             ended=lambda key: self._enqueue([key]),
             wake_at=self._alarms.at,
         )
@@ -269,6 +271,9 @@ class Daemon:
 
     def _enqueue(self, keys: Iterable[Key]) -> None:
         self._reconciler.enqueue(keys)
+
+    def _dispatch(self) -> None:
+        self._dispatcher.look()
 
     def _ended(self, keys: Iterable[Key]) -> None:
         self._enqueue(keys)

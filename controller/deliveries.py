@@ -94,7 +94,7 @@ class Deliveries:
     def _refuse_unloaded(self, receiver: Receiver) -> None:
         """Nobody knows which workflows name it: better not taken than taken for some of them."""
         for source in self._served(receiver):
-            if not self._loading.known(source):
+            if not self._loading.whole(source):
                 raise TransientError(
                     f"source {source!r} has not been loaded yet",
                     reason="SourceNotLoaded",

@@ -52,6 +52,7 @@ class Dispatcher:
         max_runs: int,
         policy: Callable[[Key], ConcurrencyPolicy],
         group_limit: Callable[[Key], GroupLimit | None],
+        expected: Callable[[str], bool],
         ended: Callable[[Key], None],
         wake_at: Callable[..., None],
     ) -> None:
@@ -64,6 +65,7 @@ class Dispatcher:
         self._max_runs = max_runs
         self._policy = policy
         self._group_limit = group_limit
+        self._expected = expected  # a source whose limits nobody knows yet
         self._ended = ended
         self._wake_at = wake_at
         self._wake = asyncio.Event()
@@ -112,13 +114,16 @@ class Dispatcher:
         """Choose among what waits; what the store has refused stands in nobody's way."""
         unfinished = self._observations.unfinished()
         return claimable(
-            (run for run in unfinished if is_waiting(run) and self._place(run) not in refused),
+            (run for run in unfinished if is_waiting(run) and self._may_start(run, refused)),
             (run for run in unfinished if not is_waiting(run)),
             max_runs=self._max_runs,
             now=now,
             policy=self._policy,
             group_limit=self._group_limit,
         )
+
+    def _may_start(self, run: Run, refused: Collection[str]) -> bool:
+        return not self._expected(run.source) and self._place(run) not in refused
 
     async def _claim_all(self, runs: Sequence[Run], now: datetime) -> set[str]:
         """Claim runs; return the places (see `_place`) that the store refused."""

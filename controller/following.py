@@ -79,9 +79,8 @@ class Following:
         return [one.name for one in known if one.name not in configured]
 
     def follow(self, group: asyncio.TaskGroup, one: GitSource | DirectorySource) -> None:
-        if not one.suspend:
-            task = group.create_task(self._loading.follow(one.name), name=f"source {one.name}")
-            self._tasks[one.name] = task
+        task = group.create_task(self._loading.follow(one.name), name=f"source {one.name}")
+        self._tasks[one.name] = task
 
     async def remove(self, name: str) -> None:
         """Follow a source no more, and close it; what runs of it goes on."""

@@ -46,7 +46,7 @@ class Place:
     reading: Reading
     status: SourceStatus
     loaded: desired.Loaded
-    remembered: tuple[WorkflowStatus, ...]  # until the first snapshot is loaded
+    remembered: Mapping[str, WorkflowStatus]  # by workflow, until the first snapshot is loaded
     snapshot: Snapshot | None = None
     index: keys.Index | None = None
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
@@ -83,6 +83,7 @@ class Loading:
         recorder: Recorder,
         clock: Clock,
         enqueue: Enqueue,
+        arrived: Callable[[], None],
         dagger: DaggerSettings,
         groups: Mapping[str, int],
         secrets: ConfiguredSecrets,
@@ -96,6 +97,7 @@ class Loading:
         self._recorder = recorder
         self._clock = clock
         self._enqueue = enqueue
+        self._arrived = arrived  # a first look is over: what waited for it may be claimed
         self._places: dict[str, Place] = {}
 
     def add(
@@ -110,6 +112,7 @@ class Loading:
         fresh = SourceStatus(
             name=settings.name, kind=kind_of(settings), location=source.location, ref=ref(settings)
         )
+        known = {one.name: one for one in remembered}
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
@@ -119,13 +122,11 @@ class Loading:
                 settings.name,
                 prune=settings.prune,
                 allow_empty=settings.allow_empty,
-                owners={one.name: one.file for one in remembered},
+                owners={name: one.file for name, one in known.items()},
                 groups=self._groups,
             ),
-            remembered=tuple(remembered),
+            remembered=known,
         )
-        if self._places[settings.name].status.suspended:
-            self._places[settings.name].seen.set()  # nothing is waited for that isn't looked at
 
     async def remove(self, name: str) -> None:
         """Forget a source that isn't followed any more, and close it."""
@@ -140,6 +141,10 @@ class Loading:
         place = self._places[name]
         while True:
             try:
+                if place.status.suspended:
+                    await self._recall(place)
+                if place.settings.suspend:
+                    return  # a reload, which makes another place of it, ends that
                 await self._rest(place)
                 async for look in place.source.snapshots():
                     await self._rest(place)
@@ -147,8 +152,24 @@ class Loading:
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
-            place.seen.set()
+            self._looked(place)
             await asyncio.sleep(AGAIN_SECONDS)
+
+    def _looked(self, place: Place) -> None:
+        if not place.seen.is_set():
+            place.seen.set()
+            self._arrived()
+
+    async def _recall(self, place: Place) -> None:
+        """Take up every last valid spec, where a first snapshot doesn't come (yet).
+
+        Schedules and limits go on as they were, and runs can be asked for.
+        """
+        if place.snapshot is None and not place.loaded.declarations:
+            known = await self._last_valid(place.remembered.values())
+            place.loaded = desired.remembered(place.loaded, known)
+            self._enqueue(one.key for one in known)
+        self._looked(place)  # nothing is waited for that isn't looked at
 
     async def _rest(self, place: Place) -> None:
         """Return when the source isn't suspended by a person any more."""
@@ -201,7 +222,7 @@ class Loading:
             await asyncio.sleep(1)
         except Exception:
             log.exception("load_crashed", source=place.settings.name)
-        place.seen.set()
+        self._looked(place)
 
     async def loaded(self) -> None:
         """Return when every source has been looked at once."""
@@ -245,10 +266,28 @@ class Loading:
             for one in place.loaded.declarations.values()
         }
 
-    def known(self, source: str) -> bool:
-        """Tell whether a source's content is known: before that, nothing of it counts as gone."""
+    def known(self, key: Key) -> bool:
+        """Tell whether what a source says of a workflow is known: before, it doesn't count as gone.
+
+        What was taken up from before a restart counts as long as it is what was seen then.
+        """
+        place = self._places.get(key[0])
+        if place is None or place.snapshot is not None:
+            return True
+        status, declaration = place.remembered.get(key[1]), place.loaded.declarations.get(key[1])
+        if status is None or declaration is None or not status.valid:
+            return False
+        return status.spec_digest == declaration.spec_digest
+
+    def whole(self, source: str) -> bool:
+        """Tell whether all that a source declares is known; what is remembered may be a part."""
         place = self._places.get(source)
         return place is None or place.snapshot is not None
+
+    def expected(self, source: str) -> bool:
+        """Tell whether a first look is still to come: until then nobody knows its limits."""
+        place = self._places.get(source)
+        return place is not None and not place.seen.is_set()
 
     def held(self, key: Key) -> bool:
         """Tell whether a workflow that isn't declared is nevertheless not known to be gone."""
@@ -300,13 +339,18 @@ class Loading:
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)
-        return place.snapshot.revision if place and place.snapshot else ""
+        if place is None:
+            return ""
+        return place.snapshot.revision if place.snapshot else place.status.last_applied_revision
 
     def inputs(self, key: Key) -> Mapping[str, str]:
         """Return the digests of a workflow's inputs as they are now; absent ones are left out."""
         place, declaration = self._places.get(key[0]), self.declaration(key)
         if place is None or declaration is None or not declaration.inputs:
             return NOTHING
+        if place.snapshot is None:
+            status = place.remembered.get(key[1])
+            return status.inputs if status else NOTHING
         if key[1] not in place.digests:
             place.digests[key[1]] = digests(place.index, declaration.inputs)
         return place.digests[key[1]]
@@ -375,7 +419,7 @@ class Loading:
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
         began = self._clock.monotonic()
         place.status = replace(place.status, last_attempted_revision=snapshot.revision)
-        gone = {one.name for one in place.remembered}
+        gone = {*place.remembered}
         if place.snapshot is None:
             place.loaded = await self._remember(place, snapshot)
         with collector.off():
@@ -410,6 +454,7 @@ class Loading:
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
         await self._put(place, conditions.fetch_failed(status, error, self._clock.now()))
+        await self._recall(place)
 
     async def _put(self, place: Place, status: SourceStatus) -> None:
         if status != place.status or place.snapshot is None:
@@ -422,12 +467,15 @@ class Loading:
         A manifest that is broken or can't be read keeps its last valid spec; one that is gone
         retires as it would have done while we looked.
         """
-        moved = [one for one in place.remembered if is_moved(one, snapshot)]
-        place.remembered = ()
-        blobs = {one.blob for one in moved}
+        moved = [one for one in place.remembered.values() if is_moved(one, snapshot)]
+        place.remembered = {}
+        return desired.remembered(place.loaded, await self._last_valid(moved))
+
+    async def _last_valid(self, statuses: Iterable[WorkflowStatus]) -> list[Declaration]:
+        wanted = [one for one in statuses if one.blob]
+        blobs = {one.blob for one in wanted}
         index = await self._store.parsed(blobs, manifest.READER_VERSION) if blobs else {}
-        known = [declared for one in moved if (declared := last_valid(one, index)) is not None]
-        return desired.remembered(place.loaded, known)
+        return [known for one in wanted if (known := last_valid(one, index)) is not None]
 
     def _moved_inputs(self, place: Place, snapshot: Snapshot) -> set[str]:
         """Return the workflows whose declared inputs are not what they were."""

@@ -122,7 +122,7 @@ class Reconciler:
 
     def _plan(self, key: Key, now: datetime) -> Plan | None:
         """A defect met in one workflow stops no other."""
-        if not self._loading.known(key[0]):
+        if not self._loading.known(key):
             return None  # its source has not been read yet: nothing of it counts as gone
         try:
             return plan(self._loading.declaration(key), self.observed(key), now)

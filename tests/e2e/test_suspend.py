@@ -63,6 +63,55 @@ def test_a_suspended_source_applies_nothing_until_it_is_resumed(controller, fold
     controller.until(lambda: succeeded(controller, workflow="two"), "the change is applied")
 
 
+def test_a_suspended_source_keeps_its_limits_and_can_be_run_over_a_restart(
+    controller, folder, tmp_path, rondel
+):
+    gate = tmp_path / "gate"
+    for name in "ab":
+        spec = "  concurrency: {group: warehouse, limit: 1}\n"
+        script = f"until [ -e {gate} ]; do sleep 0.05; done"
+        (folder / f"{name}.yaml").write_text(manifest(name, script, spec))
+    controller.start()
+    rondel("suspend", "w")
+    controller.kill()
+    controller.start()
+    for name in "ab":
+        assert rondel("run", name).returncode == 0, "what was loaded can be run"
+    controller.until(lambda: controller.runs(phases={Phase.RUNNING}), "one of them runs")
+    (waits,) = controller.runs(phases={Phase.PENDING})
+    story = rondel("describe", "run", waits.id).stdout
+    assert "in the group warehouse (limit 1)" in story
+    gate.touch()
+    controller.until(lambda: succeeded(controller, 2), "one after the other")
+    rondel("resume", "w")
+    (folder / "c.yaml").write_text(manifest("c", "true", ON_CHANGE))
+    controller.until(lambda: succeeded(controller, workflow="c"), "the change is applied")
+
+
+def test_schedules_of_a_suspended_source_go_on_over_a_restart_and_no_change_is_seen(
+    controller, folder, rondel
+):
+    (folder / "data.txt").write_text("as it was")
+    inputs = "  inputs: [{name: d, path: data.txt}]\n"
+    (folder / "reader.yaml").write_text(manifest("reader", "true", ON_CHANGE + inputs))
+    (folder / "one.yaml").write_text(manifest("one", "true", SECONDLY % ""))
+    controller.start()
+    controller.until(lambda: succeeded(controller, workflow="one"), "a slot has run")
+    controller.until(lambda: succeeded(controller, workflow="reader"), "the first sighting")
+    rondel("suspend", "w")
+    controller.kill()
+    (folder / "one.yaml").write_text(manifest("one", "false", SECONDLY % ""))
+    controller.start()
+    slots = len(controller.runs(workflow="one", phases={Phase.SUCCEEDED}))
+    controller.until(lambda: succeeded(controller, slots + 2, workflow="one"), "slots run on")
+    assert rondel("run", "reader", "--wait").returncode == 0
+    assert [run.trigger.value for run in controller.runs(workflow="reader")].count("Change") == 1
+    assert shown(rondel, "reader")["health"] == "Healthy"
+    assert controller.runs(phases={Phase.FAILED}) == []
+    rondel("resume", "w")
+    controller.until(lambda: controller.runs(phases={Phase.FAILED}), "the new text is applied")
+
+
 def test_failures_in_a_row_suspend_it(controller, folder, rondel):
     spec = SECONDLY % "" + "  suspendAfter: {failures: 2}\n"
     (folder / "one.yaml").write_text(manifest("one", "false", spec))

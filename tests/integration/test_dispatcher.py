@@ -1,6 +1,7 @@
 """Runs that are put back and claimed again while their last turn is still tidying up."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from controller.clock import SystemClock
@@ -13,6 +14,16 @@ from controller.recorder import Recorder
 from controller.store import Store
 
 SPEC = '{"metadata":{"name":"w"},"spec":{"steps":[{"name":"a","script":"true"}]}}'
+
+RUN = Run(
+    id="w-1",
+    source="s",
+    workflow="w",
+    trigger=Trigger.CHANGE,
+    identity="change:1",
+    spec=SPEC,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
 
 
 class Turns:
@@ -35,34 +46,51 @@ class Turns:
             await self._recorder.record(FinishRun(run=run.id, phase=Phase.SUCCEEDED, at=now))
 
 
-async def test_a_run_that_was_put_back_begins_anew_when_its_last_turn_has_tidied_up(tmp_path):
-    store = await Store.open(tmp_path, clock=SystemClock())
-    observations = Observations((), ())
-    recorder = Recorder(store, observations)
-    engine = Turns(recorder)
-    dispatcher = Dispatcher(
+def dispatcher_of(store, recorder, observations, engine, *, expected=lambda _: False):
+    return Dispatcher(
         store=store,
         recorder=recorder,
         observations=observations,
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         clock=SystemClock(),
         turn=asyncio.Lock(),
         max_runs=10,
         policy=lambda _: ConcurrencyPolicy.FORBID,
         group_limit=lambda _: None,
+        expected=expected,
         ended=lambda _: None,
         wake_at=lambda *_: None,
     )
-    run = Run(
-        id="w-1",
-        source="s",
-        workflow="w",
-        trigger=Trigger.CHANGE,
-        identity="change:1",
-        spec=SPEC,
-        created_at=datetime.now(UTC),
+
+
+async def test_nothing_is_claimed_of_a_source_whose_limits_are_not_known_yet(tmp_path):
+    store = await Store.open(tmp_path, clock=SystemClock())
+    observations = Observations((), ())
+    recorder = Recorder(store, observations)
+    expected = {"late"}
+    engine = Turns(recorder)
+    dispatcher = dispatcher_of(
+        store, recorder, observations, engine, expected=expected.__contains__
     )
-    await recorder.record(CreateRun(run=run))
+    late, here = (replace(RUN, id=f"w-{name}", source=name) for name in ("late", "here"))
+    await recorder.record(CreateRun(run=late), CreateRun(run=here))
+    await dispatcher.claim()
+    assert {run.id for run in observations.unfinished() if run.instance} == {here.id}
+    expected.clear()
+    await dispatcher.claim()
+    assert {run.id for run in observations.unfinished() if run.instance} >= {late.id}
+    engine.tidy.set()
+    await dispatcher.wind_down(10)
+    await store.close()
+
+
+async def test_a_run_that_was_put_back_begins_anew_when_its_last_turn_has_tidied_up(tmp_path):
+    store = await Store.open(tmp_path, clock=SystemClock())
+    observations = Observations((), ())
+    recorder = Recorder(store, observations)
+    engine = Turns(recorder)
+    dispatcher = dispatcher_of(store, recorder, observations, engine)
+    await recorder.record(CreateRun(run=RUN))
     await dispatcher.claim()
     while observations.unfinished()[0].reason != "SourceChanged":
         await asyncio.sleep(0.01)
