@@ -24,12 +24,18 @@ class Recorder:
         self._store = store
         self._observations = observations
         self._followers = list(followers)
+        self._completed: Callable[[Change], Change] = lambda change: change
+
+    def complete_with(self, completed: Callable[[Change], Change]) -> None:
+        """Have each change completed by what is written in the same transaction."""
+        self._completed = completed
 
     def follow(self, follower: Follower) -> None:
         self._followers.append(follower)
 
     async def record(self, *changes: Change) -> tuple[bool, ...]:
         """Write the changes in one transaction; return which were applied."""
+        changes = tuple(map(self._completed, changes))
         applied = await self._store.record(*changes)
         for change, done in zip(changes, applied, strict=True):
             if done:
