@@ -10,6 +10,7 @@ from controller.execute.ports import Executor, Inputs, Ledger
 from controller.execute.request import cache_scope, shared_cache_scope
 from controller.model.cache import Scope
 from controller.model.settings import Settings
+from controller.reconcile.alerting import alert_problem
 from controller.secrets import ConfiguredSecrets
 from controller.store import Store
 
@@ -47,6 +48,7 @@ def run_engine(
         cache_scope=lambda source: volumes(now(), source),
         kept=store,
         input_max_size=settings.input_max_size,
+        alert_problem=lambda source, name: alert_problem(now().alerts, source, name),
     )
 
 

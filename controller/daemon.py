@@ -35,6 +35,7 @@ from controller.serve.ports import Readiness
 from controller.sockets import Sockets
 from controller.store import ServeLock, Store
 from controller.supervisor import Supervisor
+from controller.words import Words
 
 if TYPE_CHECKING:
     from controller.serve.metrics import Metrics
@@ -116,6 +117,14 @@ class Daemon:
         stack.push_async_callback(self.store.close)
         self._observations = await self._remembered()
         self._recorder = Recorder(self.store, self._observations, [narrate])
+        self._words = Words(
+            store=self.store,
+            observations=self._observations,
+            settings=lambda: self.settings,
+            secrets=self._secrets,
+            clock=self.clock,
+        )
+        self._recorder.accompany(self._words)
         self._loading = Loading(
             store=self.store,
             recorder=self._recorder,
@@ -126,6 +135,8 @@ class Daemon:
             groups=settings.groups,
             secrets=self._secrets,
             receivers=lambda: self.settings.receivers,
+            alerts=lambda: self.settings.alerts,
+            touched=self._words.touched,
         )
         stack.push_async_callback(self._loading.close)
         self._engine = assembly.run_engine(
@@ -201,6 +212,7 @@ class Daemon:
                 cancel=lambda run_id, reason: self._engine.cancel(run_id, reason=reason),
                 wake_at=self._alarms.at,
                 observe=self._observe,
+                passed=self._words.passed,
             ),
         )
 
@@ -240,6 +252,7 @@ class Daemon:
             "dispatcher": self._dispatcher.run(),
             "clock": self._watch_the_clock(),
             "supervisor": self._supervisor.keep_alive(),
+            "words": self._words.run(),
         }
 
     def _start_alarms(self) -> None:
@@ -324,6 +337,7 @@ class Daemon:
 
     async def _housekeep(self) -> None:
         await housekeep(self.settings, self.store, self.clock, self._loading.histories())
+        await self._following.prune()
 
     def _policy(self, key: Key) -> ConcurrencyPolicy:
         declaration = self._loading.declaration(key)

@@ -28,6 +28,10 @@ class StalledError(RondelError):
         self.reason = reason
 
 
+class UnverifiedError(StalledError):
+    """A commit that nobody who may has signed, or whose signature can't be checked."""
+
+
 class TransientError(RondelError):
     """Trying again later may help: a remote out of reach, an engine restarting, a locked store.
 

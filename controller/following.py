@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -13,12 +14,19 @@ from controller.loading import Loading
 from controller.model.condition import SourceStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.observations import Observations
+from controller.place import renewed, unread
 from controller.secrets import ConfiguredSecrets
 from controller.source import Source, open_source
-from controller.source.remote import local_folder
+from controller.source.mirrors import Mirrors
+from controller.source.processes import GitError
+from controller.source.remote import local_folder, shown
 from controller.store import Store
 
 log = structlog.get_logger()
+
+
+UNUSED = timedelta(days=1)
+"""How long a mirror is kept that no source looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Following:
         self._secrets = secrets
         self._clock = clock
         self._settings = settings
+        self._mirrors = Mirrors(Path(settings().state_dir), clock, secrets.operator)
+        self._mirrors.forget_logins()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, one: GitSource | DirectorySource) -> Opened:
@@ -59,13 +69,19 @@ class Following:
         """
         settings = self._settings()
         warn_untrusted(one, settings.executor)
+        warn_several_refs(one)
+        status = await self._store.read(lambda reader: reader.source(one.name))
+        location = shown(one.url) if isinstance(one, GitSource) else one.path
         source = open_source(
             one,
             state_dir=Path(settings.state_dir),
             clock=self._clock,
-            secrets=self._secrets.operator,
+            mirrors=self._mirrors,
+            applied=renewed(
+                status, unread(one, location), suspend=one.suspend
+            ).last_applied_revision,
         )
-        return Opened(one, source, await self._store.read(lambda reader: reader.source(one.name)))
+        return Opened(one, source, status)
 
     def add(self, one: Opened) -> None:
         """Take a source in, with what is remembered of it."""
@@ -93,9 +109,27 @@ class Following:
         except (OSError, RondelError) as error:  # it is forgotten all the same
             log.warning("source_not_closed", source=name, error=str(error))
 
+    async def prune(self) -> None:
+        """Let go of fetched commits that no kept run is of, and of mirrors that nobody uses."""
+        before = (self._clock.now() - UNUSED).timestamp()
+        try:
+            revisions = await self._store.read(lambda reader: reader.revisions())
+            commits = {one.rpartition("@sha1:")[2] for one in revisions if "@sha1:" in one}
+            gone = await self._mirrors.prune(commits, before)
+        except (OSError, RondelError, GitError) as error:  # another time
+            log.warning("mirrors_not_pruned", error=str(error))
+        else:
+            log.debug("mirrors_pruned", gone=gone)
+
     def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
+
+
+def warn_several_refs(settings: GitSource | DirectorySource) -> None:
+    used, *others = settings.ref.given or ("",)
+    if others:
+        log.warning("ref_says_more_than_once", source=settings.name, used=used, left_out=others)
 
 
 def warn_untrusted(settings: GitSource | DirectorySource, executor: str) -> None:

@@ -19,6 +19,7 @@ from controller.reconcile.runs import manual_run
 from controller.secrets import ConfiguredSecrets
 from controller.source import open_source
 from controller.store import Store
+from controller.store.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,13 @@ async def oneshot(
     store = await Store.open(
         Path(settings.state_dir), clock=clock, url=settings.store_url, kind=kind
     )
+    secrets = ConfiguredSecrets(settings.secrets)
     engine = assembly.run_engine(
         settings,
         store=store,
         ledger=store,
         inputs=FolderInputs(root, clock),
-        secrets=ConfiguredSecrets(settings.secrets),
+        secrets=secrets,
         clock=clock,
         on_line=on_line,
     )
@@ -119,4 +121,13 @@ async def oneshot(
         yield Oneshot(store, engine, clock)
     finally:
         await engine.stop()
+        await tell(settings, store, secrets)
         await asyncio.shield(store.close())
+
+
+async def tell(settings: Settings, store: Store, secrets: ConfiguredSecrets) -> None:
+    """Send what hooks have said; without alerts nothing is looked for."""
+    if any(RESERVED_SOURCE in one.sources for one in settings.alerts.values()):
+        from controller.notify.once import tell_once  # noqa: PLC0415 - only where there are alerts
+
+        await tell_once(Outbox(store), secrets, settings.alerts, RESERVED_SOURCE)

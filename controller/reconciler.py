@@ -39,6 +39,7 @@ class Outlet:
     cancel: Callable[[str, str], object]  # run id, reason
     wake_at: Callable[[str, datetime | None, Callable[[], None]], None]
     observe: Callable[[str, float], None]  # kind, seconds: one reconcile's duration
+    passed: Callable[[Iterable[Key]], None]  # what follows for them is recorded
 
 
 class Reconciler:
@@ -109,6 +110,7 @@ class Reconciler:
         changes = [change for _, made in plans for change in made.changes]
         if changes:
             await self._recorder.record(*changes)
+        self._outlet.passed(key for key, _ in plans)
         for key, made in plans:
             if made.wake_at is not None:
                 self._queue.add_at(key, made.wake_at)

@@ -1,11 +1,11 @@
 """Every state change passes here once: written by the store, then seen by all who follow."""
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol, TypeAlias
 
 import structlog
 
-from controller.model.changes import Change
+from controller.model.changes import Change, Together
 from controller.observations import Observations
 from controller.store import Store
 
@@ -13,6 +13,18 @@ log = structlog.get_logger()
 
 Follower: TypeAlias = Callable[[Change], None]
 """Told of each applied change after it is on disk: the log, the metrics, the dispatcher."""
+
+
+class Companion(Protocol):
+    """Decides what is written together with changes: what the outside is to be told."""
+
+    def accompanied(self, changes: Collection[Change]) -> tuple[Change, ...]:
+        """Return each change, alone or `Together` with what stands beside it. Never raises."""
+        ...
+
+    def follow(self, change: Change) -> None:
+        """Be told of each written change, and of what stood beside it."""
+        ...
 
 
 class Recorder:
@@ -24,7 +36,13 @@ class Recorder:
         self._store = store
         self._observations = observations
         self._followers = list(followers)
+        self._companion: Companion | None = None
         self._completed: Callable[[Change], Change] = lambda change: change
+
+    def accompany(self, companion: Companion) -> None:
+        """Write what `companion` says beside each change from now on."""
+        self._companion = companion
+        self.follow(companion.follow)
 
     def complete_with(self, completed: Callable[[Change], Change]) -> None:
         """Have each change completed by what is written in the same transaction."""
@@ -36,11 +54,15 @@ class Recorder:
     async def record(self, *changes: Change) -> tuple[bool, ...]:
         """Write the changes in one transaction; return which were applied."""
         changes = tuple(map(self._completed, changes))
-        applied = await self._store.record(*changes)
-        for change, done in zip(changes, applied, strict=True):
+        written = self._companion.accompanied(changes) if self._companion else changes
+        applied = await self._store.record(*written)
+        for change, one, done in zip(changes, written, applied, strict=True):
             if done:
                 self._observations.apply(change)
                 self._tell(change)
+                if isinstance(one, Together):
+                    for beside in one.beside:
+                        self._tell(beside)
         return applied
 
     def _tell(self, change: Change) -> None:

@@ -13,7 +13,7 @@ from controller.errors import RondelError
 from controller.following import Following
 from controller.loading import Loading
 from controller.model.changes import Change, DropSource
-from controller.model.settings import Settings
+from controller.model.settings import GitSource, Settings
 from controller.model.view import time
 from controller.observations import Key, Observations
 from controller.reconcile.plan import retire
@@ -122,9 +122,18 @@ class Reload:
                 self._following.add(one)
                 self._following.follow(group, one.settings)
         await self._drop_left()
+        self._look_at_keys(found)
         self._dispatcher.look()
         self.trouble = ""
         self._tell(found)
+
+    def _look_at_keys(self, found: Difference) -> None:
+        """Files of keys may say something else by now."""
+        opened = {*found.added, *found.changed}
+        for one in found.settings.sources:
+            followed = one.name not in opened and self._loading.serves(one.name)
+            if followed and isinstance(one, GitSource) and one.verify is not None:
+                self._loading.look(one.name)
 
     def _take_over(self, settings: Settings) -> None:
         self._use(settings)

@@ -17,7 +17,7 @@ from controller.filling import Filling
 from controller.loading import Loading
 from controller.model.cache import CacheEntry, Prune
 from controller.model.changes import CreateRun, FinishRun, PutSuspension
-from controller.model.condition import Suspension
+from controller.model.condition import SourceStatus, Suspension
 from controller.model.run import Phase, Run, StepRun
 from controller.model.source import Declaration
 from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
@@ -308,12 +308,32 @@ class Requests:
             )
         self._enqueue([target])
 
-    def reconcile(self, source: str) -> None:
-        """Have a source looked at now. Raises UsageError when there is none of that name."""
+    def reconcile(self, source: str) -> int:
+        """Have a source looked at now; return the request's number.
+
+        Raises:
+            UsageError: there is none of that name.
+            RefusedError: it is suspended.
+        """
         try:
-            self._loading.look(source)
+            return self._loading.look(source)
         except KeyError as error:
             raise UsageError(f"there is no source {source!r}") from error
+
+    async def reconciled(self, source: str, request: int, seconds: float) -> SourceStatus | None:
+        """Return the source's status once a request is answered; None after so many seconds.
+
+        Raises:
+            UsageError: there is no such source.
+            RefusedError: it was taken away, or configured anew, meanwhile.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._loading.answer(source, request)
+        except KeyError as error:
+            raise UsageError(f"there is no source {source!r}") from error
+        except TimeoutError:
+            return None
 
     async def drain(self, *, undo: bool = False) -> Draining:
         """Claim no run any more, or with `undo` again; those that run end as they would."""

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import os
+import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -73,10 +75,16 @@ def directory(root: Path, *, interval: timedelta = LONG, ignore: tuple[str, ...]
     return open_source(settings, state_dir=state, clock=SystemClock())
 
 
-def git_source(url: str, state: Path, secrets: Any = None, **more: Any) -> Source:
+def git_source(
+    url: str, state: Path, secrets: Any = None, applied: str = "", **more: Any
+) -> Source:
     fields: dict[str, Any] = {"interval": LONG, "name": "there"} | more
     return open_source(
-        GitSource(url=url, **fields), state_dir=state, clock=SystemClock(), secrets=secrets
+        GitSource(url=url, **fields),
+        state_dir=state,
+        clock=SystemClock(),
+        secrets=secrets,
+        applied=applied,
     )
 
 
@@ -147,17 +155,30 @@ class GitServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), GitHandler)
+        self.scheme = "https" if tls is not None else "http"
+        if tls is not None:
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.root = root
         self.login = ""
         self.redirect = ""
         self.hang = threading.Event()
         self.released = threading.Event()
+        self.answering = threading.Event()  # cleared: answers are made, and sent later
+        self.answering.set()
+        self.withheld = threading.Event()  # one such answer is made
         self.requests: list[tuple[str, str]] = []  # path, Authorization
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}/{name}"
+
+    def handle_error(self, request: object, address: object) -> None:
+        """A client that goes away, or isn't let in, is no news; all else is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, address)  # type: ignore[arg-type]  # as it was given
 
 
 class GitHandler(BaseHTTPRequestHandler):
@@ -185,6 +206,7 @@ class GitHandler(BaseHTTPRequestHandler):
         if self.server.login and not self.may_enter():
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
             self.end_headers()
             return
         self.backend()
@@ -213,8 +235,11 @@ class GitHandler(BaseHTTPRequestHandler):
                 "REMOTE_ADDR": "127.0.0.1",
             },
             capture_output=True,
-            check=True,
+            check=False,  # what it has to say of a failure, it has said to the client
         )
+        if self.command == "POST" and not self.server.answering.is_set():
+            self.server.withheld.set()
+            self.server.answering.wait(60)
         head, _, body = done.stdout.partition(b"\r\n\r\n")
         lines = [line.split(": ", 1) for line in head.decode().split("\r\n")]
         status = next((value for name, value in lines if name == "Status"), "200 OK")
@@ -222,19 +247,21 @@ class GitHandler(BaseHTTPRequestHandler):
         for name, value in lines:
             if name != "Status":
                 self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[GitServer]:
-    server = GitServer(root)
+def serving(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[GitServer]:
+    server = GitServer(root, tls)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield server
     finally:
         server.released.set()
+        server.answering.set()
         server.shutdown()
         thread.join()
         server.server_close()

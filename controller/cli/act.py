@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from controller.cli.common import (
 from controller.cli.common import now as this_moment
 from controller.cli.exit import Exit
 from controller.errors import UsageError
-from controller.model.condition import WorkflowStatus, find
+from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase
 from controller.model.workflow import Json
 from controller.reconcile.backfill import MARK as BACKFILL
@@ -35,7 +35,7 @@ from controller.store.reader import Reader
 LOOK_SECONDS = 0.05
 ASK_SECONDS = 0.5  # between questions over a network
 RECONCILE_TIMEOUT = timedelta(minutes=5)
-FAILURE_PATIENCE = timedelta(seconds=3)  # a source that had failed before gets this to recover
+WAIT_SECONDS = 20  # of one question that the controller answers when it can
 
 
 def run(  # noqa: PLR0917 - options of one command
@@ -176,28 +176,25 @@ def reconcile(
     Example: rondel reconcile main --wait
     """
     client = Client(server, state_dir, config)
-    asked = this_moment()
-    client.post(f"/sources/{source}/reconcile")
+    request = client.post(f"/sources/{source}/reconcile")["request"]
     if not wait:
         print(f"source {source} is looked at")
         return
-    if client.remote:
-        raise UsageError("--wait looks into the controller's store", where="--server")
-    with reader(state_dir, config) as store:
-        raise typer.Exit(await_look(store, source, asked))
+    raise typer.Exit(await_look(client, source, request))
 
 
-def await_look(store: Reader, source: str, asked: datetime) -> Exit:
-    """Return once the source was applied since `asked`, or its look has failed."""
-    end = asked + RECONCILE_TIMEOUT
+def await_look(client: Client, source: str, request: int) -> Exit:
+    """Return once a look that began after the request was taken in, or has failed."""
+    end = this_moment() + RECONCILE_TIMEOUT
     while this_moment() < end:
-        status = store.source(source)
-        if status is not None and status.last_success_at and status.last_success_at >= asked:
-            print(f"source {source}: {status.last_applied_revision}")
-            return Exit.OK
-        failed = find(status.conditions, "FetchFailed") if status else None
-        if failed is not None and this_moment() > asked + FAILURE_PATIENCE:
-            print(f"source {source}: {failed.reason}: {failed.message}", file=sys.stderr)
-            return Exit.FAILED
-        time.sleep(LOOK_SECONDS)
+        told = client.get(f"/sources/{source}/reconcile/{request}?wait={WAIT_SECONDS}")
+        if not told["answered"]:
+            continue
+        status = told["status"]
+        failed = [one for one in status["conditions"] if one["type"] == "FetchFailed"]
+        for one in failed:
+            print(f"source {source}: {one['reason']}: {one['message']}", file=sys.stderr)
+        if not failed:
+            print(f"source {source}: {status['lastAppliedRevision']}")
+        return Exit.FAILED if failed else Exit.OK
     return Exit.TIMED_OUT

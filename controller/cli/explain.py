@@ -1,7 +1,6 @@
 """`rondel explain`: of each step of a run, whether it ran, and why no kept result served it."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +28,6 @@ from controller.source.processes import GitError
 from controller.store.reader import Reader
 
 MOST_FILES = 5  # told of one mount
-MIRROR = re.compile(r"-[0-9a-f]{12}\Z")  # how the name of a source's mirror ends
 
 View = dict[str, Any]
 
@@ -137,8 +135,7 @@ class Explainer:
         return []
 
     def _mirrors(self) -> list[Path]:
-        found = self._state_dir.glob(f"mirrors/{self._run.source}-*")
-        return [one for one in found if MIRROR.sub("", one.name) == self._run.source]
+        return sorted(self._state_dir.glob("mirrors/*/"))
 
 
 def commit_of(run: Run) -> str:

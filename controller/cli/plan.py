@@ -20,17 +20,18 @@ from controller.cli.common import (
 )
 from controller.cli.exit import Exit
 from controller.errors import UnreachableError, UsageError
-from controller.loading import is_manifest
 from controller.manifest.around import PLAIN, Around
 from controller.model.agent import Agent
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Entry, Fault, ParsedFile, Snapshot
 from controller.model.view import fault_view
+from controller.place import is_manifest
 from controller.reconcile import desired
 from controller.reconcile.preview import Action, Preview, Side, digests_of, preview
 from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
-from controller.source.git import common_dir, local_git_dir
+from controller.source.folder import ignored_in
+from controller.source.local import common_dir, local_git_dir
 from controller.source.objects import Objects
 from controller.source.processes import GitError, commit_of
 from controller.source.remote import local_folder
@@ -117,7 +118,7 @@ class Place:
         objects = Objects(common_dir(folder))
         try:
             commit = await commit_of(revision or "HEAD", folder=folder, seconds=SECONDS)
-            tree = await objects.tree(commit)
+            tree = await objects.without_ignored(await objects.tree(commit), self.source.ignore)
         except GitError as error:
             raise UsageError(f"there is no revision {revision!r}", where=str(self.root)) from error
         paths = self.paths(tree.entries)
@@ -125,7 +126,7 @@ class Place:
         return self.side(tree.entries, {path: contents[tree.entries[path].blob] for path in paths})
 
     async def as_it_is(self) -> Side:
-        found = scan(self.root, lambda _: False, {}, 0).found
+        found = scan(self.root, ignored_in(self.root, self.source.ignore), {}, 0).found
         entries = {path: one.entry for path, one in found.items() if one.entry is not None}
         contents = {path: (self.root / path).read_bytes() for path in self.paths(entries)}
         return self.side(entries, contents)

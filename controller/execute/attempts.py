@@ -14,6 +14,7 @@ from controller.disk import room_for
 from controller.errors import StalledError, TransientError
 from controller.execute import results, rules
 from controller.execute.cached import WRITE_FAILED, Asked, Cached, takes_part
+from controller.execute.house import AlertProblem
 from controller.execute.logs import LogSegment
 from controller.execute.ports import Blobs, Outcome, Session, Verdict
 from controller.execute.request import Materials
@@ -85,6 +86,7 @@ class Shop:
     seal: Callable[[LogSegment, Attempt], Sealing | None]
     scrub: Callable[[str], str]  # an error may quote what a step said
     call: Call  # runs another workflow as a step
+    alert_problem: AlertProblem
     cached: Cached | None = None  # None: no step of this run takes part
 
 

@@ -12,7 +12,7 @@ from structlog.contextvars import bound_contextvars
 from controller.clock import Clock
 from controller.errors import RondelError
 from controller.execute.execution import Execution
-from controller.execute.house import House, LineTold
+from controller.execute.house import AlertProblem, House, LineTold, no_alert
 from controller.execute.keeper import sweep
 from controller.execute.leftovers import drop_empty, seal_left
 from controller.execute.ports import Blobs, Executor, Inputs, KeptInputs, Ledger, Results, Secrets
@@ -56,6 +56,7 @@ class RunEngine:
         cache_scope: Callable[[str], str] = cache_scope,
         kept: KeptInputs | None = None,
         input_max_size: int = 256 << 20,
+        alert_problem: AlertProblem = no_alert,
     ) -> None:
         self._house = House(
             ledger=ledger,
@@ -73,6 +74,7 @@ class RunEngine:
             cache_scope=cache_scope,
             kept=kept,
             input_max_size=input_max_size,
+            alert_problem=alert_problem,
         )
         self._executors = executors
         self._executions: dict[str, Execution] = {}

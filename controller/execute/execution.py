@@ -298,6 +298,7 @@ class Execution:
             scrub=self._scrub,
             cached=self._cached,
             call=self._call,
+            alert_problem=self._house.alert_problem,
         )
 
     def _finished(self) -> list[tuple[Step, StepRun]]:

@@ -13,6 +13,14 @@ from controller.model.settings import InfrastructureRetry
 LineTold = Callable[[str, str, int, str | None, str], None]
 """Told of each log line: run, step (with its combination in brackets), attempt, stream, text."""
 
+AlertProblem = Callable[[str, str], str | None]
+"""Says what is wrong with hooks of a source naming an alert, None when nothing is."""
+
+
+def no_alert(_: str, name: str) -> str:
+    """There are no alerts here."""
+    return f"there is no alert {name!r} in the configuration"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
@@ -33,3 +41,4 @@ class House:
     scopes: Callable[[str], Sequence[Scope]]  # a source's own, then those it may read
     cache_scope: Callable[[str], str]  # of a source's cache volumes
     on_line: LineTold | None = None
+    alert_problem: AlertProblem = no_alert

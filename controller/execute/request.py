@@ -74,11 +74,8 @@ class Materials:
 
         Raises:
             ExpressionError: one gives no value.
-            StalledError: InvalidInputs, they don't fit the agent's schema; AlertUnknown.
+            StalledError: InvalidInputs, they don't fit the agent's schema.
         """
-        if step.alert is not None:
-            problem = f"there is no alert {step.alert!r}: this version sends none"
-            raise StalledError(problem, where=step.name, reason="AlertUnknown")
         step = evaluated(step, self.scope_of(matrix)) if expressive(step) else step
         if step.inputs_schema and (problem := unfit(step)):
             remedy = "see the inputs of its agent"

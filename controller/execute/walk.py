@@ -12,6 +12,7 @@ from controller.execute import rules
 from controller.execute.attempts import Done, Interruption, Shop, StepAttempts
 from controller.execute.cached import Answers, self_contained
 from controller.execute.fan import Fan
+from controller.execute.hooks import told
 from controller.execute.rows import Rows
 from controller.execute.slots import Slots
 from controller.manifest.evaluate import condition
@@ -173,7 +174,10 @@ class Walk:
     async def _attempts(
         self, step: Step, row: StepRun, interruption: Interruption
     ) -> StepAttempts | None:
-        """Return a row's attempts, unless a kept result serves it."""
+        """Return a row's attempts, unless it needs none: an alert, or a kept result serves it."""
+        if step.alert is not None:
+            self._settle(told(self._shop, step, row))
+            return None
         if self._answers is None:
             return StepAttempts(self._shop, step, row, interruption)
         asked = await self._answers.of(step, row, self._known)

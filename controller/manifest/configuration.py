@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from controller.errors import UsageError
+from controller.manifest import words
 from controller.manifest.agents import agent
 from controller.model.quantity import parse_duration, parse_size
 from controller.model.settings import (
@@ -21,6 +22,7 @@ from controller.model.settings import (
     SecretRef,
     Settings,
     Tls,
+    Verify,
 )
 from controller.model.workflow import (
     Backoff,
@@ -40,6 +42,7 @@ def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: s
     Raises:
         UsageError: what the schema can't say: a name used twice, a bad URL, a bad interval.
     """
+    words.check_statuses(document, file)
     retry = document.get("infrastructureRetry", {})
     history = document.get("history", {})
     return Settings(
@@ -57,6 +60,7 @@ def settings(document: Document, *, state_dir: PurePath, base: PurePath, file: s
         sources=sources(document.get("sources", ()), base, file),
         secrets={name: secret(name, ref) for name, ref in document.get("secrets", {}).items()},
         receivers=receivers(document, file),
+        alerts=words.alerts(document, file),
         history_successful=history.get("successful", 10),
         history_failed=history.get("failed", 20),
         history_ttl=duration(history, "ttl", timedelta(days=90)),
@@ -100,8 +104,8 @@ def sources(
 
 
 def source(document: Document, base: PurePath, where: str) -> GitSource | DirectorySource:
-    build = git_source if document["kind"] == "Git" else directory_source
-    built = build(document, base)
+    git = document["kind"] == "Git"
+    built = git_source(document, base, where) if git else directory_source(document, base)
     for field in ("interval", "timeout"):
         value = getattr(built, field, None)
         if value is not None and value < timedelta(seconds=1):
@@ -109,21 +113,47 @@ def source(document: Document, base: PurePath, where: str) -> GitSource | Direct
     return built
 
 
-def git_source(document: Document, base: PurePath) -> GitSource:
+def git_source(document: Document, base: PurePath, where: str) -> GitSource:
     auth = document.get("auth")
     return GitSource(
         name=document["name"],
         url=document["url"],
         ref=GitRef(**document.get("ref", {})),
         path=document.get("path", "").strip("/"),
+        ignore=tuple(document.get("ignore", ())),
         interval=duration(document, "interval", timedelta(minutes=1)),
         timeout=duration(document, "timeout", timedelta(seconds=60)),
         auth=GitAuth(**auth) if auth else None,
         known_hosts=str(base / document["knownHosts"]) if document.get("knownHosts") else None,
+        ca_file=str(base / document["caFile"]) if document.get("caFile") else None,
+        client_cert=client_cert(document, base),
+        verify=verify(document, base),
         proxy=document.get("proxy"),
+        submodules=document.get("submodules", False),
+        statuses=words.statuses(document.get("statuses"), document["url"], f"{where}/statuses"),
         trusted=document.get("trusted", False),
         **common(document),
     )
+
+
+def client_cert(document: Document, base: PurePath) -> Tls | None:
+    files = document.get("clientCert")
+    return Tls(cert=str(base / files["cert"]), key=str(base / files["key"])) if files else None
+
+
+def verify(document: Document, base: PurePath) -> Verify | None:
+    """Return what must be signed. Raises UsageError for a tag where none is followed."""
+    wanted = document.get("verify")
+    if not wanted:
+        return None
+    mode, ref = wanted.get("mode", "HEAD"), GitRef(**document.get("ref", {}))
+    if mode != "HEAD" and ref.given[:1] not in {("tag",), ("semver",)}:
+        raise UsageError(
+            f"{mode} checks a tag, and no tag is followed",
+            where=f"source {document['name']}: verify.mode",
+            remedy="give `ref.tag` or `ref.semver`, or use mode: HEAD",
+        )
+    return Verify(mode=mode, keys=tuple(str(base / key) for key in wanted["keys"]))
 
 
 def directory_source(document: Document, base: PurePath) -> DirectorySource:
@@ -180,12 +210,7 @@ def receivers(document: Document, file: str) -> dict[str, Receiver]:
     """Return the doors for webhooks. Raises UsageError for one whose secret isn't defined."""
     built = {}
     for name, one in document.get("receivers", {}).items():
-        if one["secret"] not in document.get("secrets", {}):
-            raise UsageError(
-                f"there is no secret {one['secret']!r}",
-                where=f"{file}: /receivers/{name}/secret",
-                remedy="define it under `secrets`",
-            )
+        words.refuse_unknown(document, one["secret"], f"{file}: /receivers/{name}/secret")
         built[name] = Receiver(
             name=name,
             type=one["type"],

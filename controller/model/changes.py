@@ -7,6 +7,7 @@ is not applied and says so (`Store.record` returns one bool for each).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import TypeAlias
 
 from controller.model.cache import CacheEntry
@@ -14,6 +15,7 @@ from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.delivery import Delivery
 from controller.model.run import Attempt, Event, Phase, Run, StepRun
 from controller.model.token import Token
+from controller.model.word import CommitStatus, Word
 from controller.model.workflow import Json
 
 
@@ -247,6 +249,76 @@ class DropToken:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutWord:
+    """An alert has something to tell. Not applied when it was kept before."""
+
+    word: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutTrouble:
+    """Something is wrong, and `words` tell of it. Not applied when it is known as it is.
+
+    What is wrong is known by source, workflow ("" for the source itself) and subject: one state
+    at a time, until it ends or becomes another.
+    """
+
+    source: str
+    workflow: str
+    subject: str  # runs, slots, success, spec
+    state: str
+    at: datetime
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndTroubles:
+    """Nothing is wrong with these subjects (any more), and `words` tell of it.
+
+    Not applied when nothing was.
+    """
+
+    source: str
+    workflow: str
+    subjects: tuple[str, ...]
+    words: tuple[Word, ...] = ()
+
+
+class Unless(StrEnum):
+    """What of a commit's workflow keeps a status from being put."""
+
+    NOTHING = ""
+    KNOWN = "known"  # the first word on it counts
+    UNKNOWN = "unknown"  # a commit that was told nothing of it isn't told now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutCommitStatus:
+    """A commit is to be told this. Not applied when it is what it is to be told already."""
+
+    status: CommitStatus
+    unless: Unless = Unless.NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvertakeCommits:
+    """Commits of a source that nobody has looked at yet won't be: `commit` took their place."""
+
+    source: str
+    commit: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """A change, and what is written with it if it is applied."""
+
+    change: "Change"
+    beside: tuple["Change", ...]
+
+
 Change: TypeAlias = (
     CreateRun
     | AnswerSchedule
@@ -272,4 +344,10 @@ Change: TypeAlias = (
     | TakeDelivery
     | PutToken
     | DropToken
+    | PutWord
+    | PutTrouble
+    | EndTroubles
+    | PutCommitStatus
+    | OvertakeCommits
+    | Together
 )

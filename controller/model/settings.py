@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import PurePath
 
 from controller.model.agent import Agent
+from controller.model.word import OCCASIONS, Occasion
 from controller.model.workflow import Backoff, CachePolicy
 
 
@@ -30,20 +31,24 @@ class InfrastructureRetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitRef:
-    """The first of commit, name, tag, branch that is set; none: the remote's HEAD."""
+    """The first of commit, name, semver, tag, branch that is set; none: the remote's HEAD."""
 
     commit: str | None = None
     name: str | None = None
+    semver: str | None = None  # a range; the highest version among the tags
     tag: str | None = None
     branch: str | None = None
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """The kinds that are set; the first one counts."""
+        kinds = ("commit", "name", "semver", "tag", "branch")
+        return tuple(kind for kind in kinds if getattr(self, kind) is not None)
+
+    @property
     def text(self) -> str:
         """The ref as configured: `branch:main`; "" for the remote's HEAD."""
-        for kind in ("commit", "name", "tag", "branch"):
-            if (value := getattr(self, kind)) is not None:
-                return f"{kind}:{value}"
-        return ""
+        return f"{self.given[0]}:{getattr(self, self.given[0])}" if self.given else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +59,49 @@ class GitAuth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """A certificate chain and its key, as PEM files."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """What must be signed, and the files of the keys that may."""
+
+    mode: str = "HEAD"  # HEAD, Tag, TagAndHEAD
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statuses:
+    """Where the commits of a source are told what became of them."""
+
+    type: str  # github, gitlab, gitea
+    secret: str
+    api: str  # the API's address, without a slash at its end
+    repository: str  # as the API names it: owner/name
+    target_url: str = ""  # {source}, {workflow}, {run}, {commit} are filled in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
     name: str
     url: str
     ref: GitRef = field(default_factory=GitRef)
     path: str = ""
+    ignore: tuple[str, ...] = ()  # gitignore patterns, from the repository's root
     interval: timedelta = timedelta(minutes=1)
     timeout: timedelta = timedelta(seconds=60)
     auth: GitAuth | None = None
     known_hosts: str | None = None
+    ca_file: str | None = None
+    client_cert: Tls | None = None  # shown to the remote
+    verify: Verify | None = None
     proxy: str | None = None
+    submodules: bool = False  # their files are part of the source
+    statuses: Statuses | None = None
     trusted: bool = False
     exports: bool = False
     prune: bool = True
@@ -116,11 +154,13 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """The listener's certificate chain and its key, as PEM files."""
+class Alert:
+    """Somebody who is told of what happens, at the address that a secret holds."""
 
-    cert: str
-    key: str
+    name: str
+    secret: str
+    events: tuple[Occasion, ...] = OCCASIONS
+    sources: tuple[str, ...] = ()  # whom it serves; () is told only of sources themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +209,7 @@ class Settings:
     sources: tuple[GitSource | DirectorySource, ...] = ()
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
     history_successful: int = 10
     history_failed: int = 20
     history_ttl: timedelta = timedelta(days=90)

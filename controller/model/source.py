@@ -38,7 +38,8 @@ class Fault:
     reason: str = "InvalidManifest"  # of the condition it makes
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        file = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in self.file)
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
         where = f"{place}: {self.pointer}" if self.pointer else place
         return f"{where}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
 
@@ -58,6 +59,7 @@ class Snapshot:
     changed: frozenset[str] | None = None  # paths that differ from the one before; None: unknown
     faults: tuple[Fault, ...] = ()  # of single paths: a link out of the snapshot, a socket
     unreadable: tuple[str, ...] = ()  # folders and files below which nothing counts as removed
+    signer: str = ""  # whose signature was checked; "" when none had to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

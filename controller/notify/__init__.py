@@ -1,0 +1,1 @@
+"""Words to the outside: alerts, and the statuses of commits."""

@@ -21,6 +21,7 @@ from controller.model.source import Fault, Snapshot
 from controller.reconcile.desired import Loaded
 
 SHOWN_FAULTS = 3
+VERIFIED = "SourceVerified"
 
 
 def judged(status: WorkflowStatus, fault: Fault | None, now: datetime) -> WorkflowStatus:
@@ -68,11 +69,49 @@ def applied(
         last_attempted_revision=snapshot.revision,
         last_applied_revision=snapshot.revision,
         observed_generation=generation,
-        conditions=put(drop(status.conditions, "FetchFailed", "Stalled", "Reconciling"), ready),
+        conditions=put(
+            verified(
+                drop(status.conditions, "FetchFailed", "Stalled", "Reconciling"),
+                snapshot,
+                now,
+                generation,
+            ),
+            ready,
+        ),
         sync=Sync.OUT_OF_SYNC if faults else Sync.SYNCED,
         health=Health.DEGRADED if faults else Health.HEALTHY,
         workflows=len(loaded.declarations),
         last_success_at=now,
+    )
+
+
+def verified(
+    conditions: tuple[Condition, ...], snapshot: Snapshot, now: datetime, generation: int
+) -> tuple[Condition, ...]:
+    """Return the conditions with who signed; without, where nobody has to."""
+    if not snapshot.signer:
+        return drop(conditions, VERIFIED)
+    message = f"{snapshot.revision} is signed by {snapshot.signer}"
+    one = condition(VERIFIED, Status.TRUE, "Verified", message, now, generation)
+    return put(conditions, one)
+
+
+def unverified(status: SourceStatus, error: StalledError, now: datetime) -> SourceStatus:
+    """Return a source's status after a commit that isn't applied; what was loaded works on."""
+    conditions = drop(status.conditions, "FetchFailed", "Reconciling")
+    for type_, value in (
+        (VERIFIED, Status.FALSE),
+        ("Ready", Status.FALSE),
+        ("Stalled", Status.TRUE),
+    ):
+        one = condition(type_, value, error.reason, str(error), now, status.generation)
+        conditions = put(conditions, one)
+    return replace(
+        status,
+        conditions=conditions,
+        observed_generation=status.generation,
+        sync=Sync.OUT_OF_SYNC,
+        health=Health.DEGRADED,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from controller.model.settings import DaggerSettings, Settings
 
 LIVE = {  # fields that are taken over while runs go on -> their keys
+    "alerts": "alerts",
     "groups": "groups",
     "receivers": "receivers",
     "secrets": "secrets",
@@ -78,6 +79,7 @@ def taken_over(old: Settings, new: Settings) -> Settings:
 def grants(settings: Settings) -> Mapping[str, Any]:
     """Return what manifests are judged by: when it changes, every source is read again."""
     return {
+        "alerts": {name: one.sources for name, one in settings.alerts.items()},
         "groups": set(settings.groups),
         "receivers": settings.receivers,
         "secrets": {name: one.sources for name, one in settings.secrets.items()},

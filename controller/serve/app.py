@@ -1,7 +1,7 @@
 """The HTTP API: what has happened, what may be asked."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Header, HTTPException, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -17,6 +17,8 @@ from controller.serve.follow import follow_log
 from controller.serve.metrics import Metrics
 from controller.serve.paging import API, Cursor, Limit, View, page, there
 from controller.serve.ports import Controller, Deliveries, Records
+
+T = TypeVar("T")
 
 
 class RunRequest(BaseModel):
@@ -139,8 +141,15 @@ def single(app: FastAPI, records: Records) -> None:
 def acts(app: FastAPI, controller: Controller) -> None:
     @app.post(f"{API}/sources/{{name}}/reconcile", status_code=202)
     async def reconcile(name: str) -> View:
-        not_found(lambda: controller.reconcile(name))
-        return {"source": name}
+        return {"source": name, "request": not_found(lambda: controller.reconcile(name))}
+
+    @app.get(f"{API}/sources/{{name}}/reconcile/{{request}}")
+    async def reconciled(
+        name: str, request: int, wait: Annotated[float, Query(ge=0, le=25)] = 0
+    ) -> View:
+        found = await controller.reconciled(name, request, wait)
+        told = view.source_view(found) if found is not None else None
+        return {"source": name, "request": request, "answered": told is not None, "status": told}
 
     @app.post(f"{API}/sources/{{source}}/workflows/{{name}}/runs", status_code=201)
     async def run(
@@ -166,9 +175,9 @@ def acts(app: FastAPI, controller: Controller) -> None:
         return {"id": run_id}
 
 
-def not_found(call: Callable[[], None]) -> None:
+def not_found(call: Callable[[], T]) -> T:
     try:
-        call()
+        return call()
     except UsageError as error:
         raise HTTPException(404, error.problem) from error
 

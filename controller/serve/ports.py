@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from controller.model.cache import CacheEntry, Prune
-from controller.model.condition import Suspension
+from controller.model.condition import SourceStatus, Suspension
 from controller.model.run import Run
 from controller.model.workflow import Json
 from controller.reconcile.backfill import Wish
@@ -90,8 +90,18 @@ class Controller(Protocol):
         """Suspend a workflow or a source; None resumes it. Raises UsageError, RefusedError."""
         ...
 
-    def reconcile(self, source: str) -> None:
-        """Have a source looked at now. Raises UsageError."""
+    def reconcile(self, source: str) -> int:
+        """Have a source looked at now; return the request's number.
+
+        Raises UsageError, RefusedError.
+        """
+        ...
+
+    async def reconciled(self, source: str, request: int, seconds: float) -> SourceStatus | None:
+        """Return the source's status once a request is answered; None after so many seconds.
+
+        Raises UsageError, RefusedError.
+        """
         ...
 
     async def drain(self, *, undo: bool = False) -> Draining:

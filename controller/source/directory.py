@@ -14,11 +14,14 @@ from controller.model.settings import DirectorySource
 from controller.model.source import Entry, Fault, Snapshot
 from controller.model.workflow import Input
 from controller.reconcile import keys
+from controller.source import ignoring
 from controller.source.confined import opened
 from controller.source.files import SMALL, blob_of
-from controller.source.folder import Folder, parents
+from controller.source.folder import Folder
+from controller.source.ignoring import parents
 from controller.source.inputs import copy_input
 from controller.source.memory import Memory
+from controller.source.requests import Requests
 from controller.source.settling import LONGEST_SECONDS, LOOK_SECONDS
 from controller.source.watch import watching
 
@@ -37,6 +40,7 @@ class Directory:
     ) -> None:
         self.name = settings.name
         self.location = settings.path
+        ignoring.check(settings)
         self._settings = settings
         self._root = Path(settings.path)
         self._clock = clock
@@ -48,14 +52,19 @@ class Directory:
         self._failure = ""
         self._memory = memory
         self._kept: Mapping[str, Entry] = self._folder.entries  # the entries that `memory` holds
-        self._asked = False  # for a look: what it finds is told even when it is nothing new
+        self._requests = Requests()
+        self._asked = False  # for the look that goes on: what it finds is told in any case
 
     def attempted(self) -> str:
         return self._revision
 
-    def look(self, *, tell: bool = False) -> None:
-        self._asked = self._asked or tell
+    def answered(self) -> int:
+        return self._requests.answered
+
+    def look(self, *, tell: bool = False) -> int:
+        number = self._requests.make() if tell else 0
         self._hints.put_nowait({str(self._root)})
+        return number
 
     async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
         async with watching(self._folders, self._hints.put_nowait, recursive=True):
@@ -83,14 +92,17 @@ class Directory:
             try:
                 if "" in places:
                     self._sweep_at = self._next_sweep()
+                    self._asked = self._requests.begin() or self._asked
                 changed = await asyncio.to_thread(self._folder.look, places)
             except OSError as error:
                 failure = self._failed(error)
+                self._requests.end()
                 if failure is not None:
                     yield failure
             else:
                 if (told or self._may_begin(began)) and self._is_news(changed, first=not told):
                     told = True
+                    self._requests.end()
                     yield changed
                 if "" in places:
                     await asyncio.to_thread(self._remember)
@@ -183,6 +195,8 @@ class Directory:
         } | ({""} if str(self._root) in hints else set())
 
     def _is_read(self, path: str) -> bool:
+        if path == ignoring.FILE:
+            return True
         if path.startswith(".") or "/." in path:
             return False
         folders = (one + "/" for one in (*parents(path), path))

@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from controller.clock import SystemClock
 from controller.model.source import Entry, Fault
 from controller.source.confined import opened
+from controller.source.ignoring import Ignored
 
 CHUNK = 1 << 20
 SMALL = 1 << 20  # bytes: a manifest is no larger
 RACY_NS = 50_000_000  # a file touched this shortly before its look may change again unseen
 EXECUTABLE, PLAIN = "100755", "100644"
-Ignored = Callable[[str], bool]
 Keep = Callable[[str, bytes], None]  # takes a manifest's content, by path
 Times = tuple[int, ...]
 

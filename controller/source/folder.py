@@ -2,20 +2,19 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from controller.model.source import Entry, Fault
-from controller.source.files import Found, Walk, closed, look, now_ns, times, walk
+from controller.source import ignoring
+from controller.source.confined import opened
+from controller.source.files import Found, Times, Walk, closed, look, now_ns, signature, times, walk
+from controller.source.ignoring import parents
 from controller.source.listing import Listing
 from controller.source.settling import Settling, Verdict
 
 CONTENT_LIMIT = 64 << 20  # bytes of manifests kept between a look and their reading
-REMEMBERED = 1 << 16  # paths of which is remembered whether they are ignored
 
 
 class Folder:
@@ -23,7 +22,10 @@ class Folder:
 
     def __init__(self, root: Path, ignore: tuple[str, ...]) -> None:
         self.root = root
-        self.ignored = ignoring(ignore)
+        self.ignored = ignoring.ignoring(ignore)
+        self._ignore = ignore
+        self._patterns: Times | None = None  # of .rondelignore as it was read; (): read it again
+        self._bad_patterns: tuple[Fault, ...] = ()
         self.entries: dict[str, Entry] = {}  # replaced, never changed
         self.contents = Contents()
         self.settling = Settling(root)
@@ -35,7 +37,8 @@ class Folder:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        return tuple(one for _, one in sorted({**self._closed, **self._faulty}.items()))
+        found = (one for _, one in sorted({**self._closed, **self._faulty}.items()))
+        return (*self._bad_patterns, *found)
 
     @property
     def unreadable(self) -> tuple[str, ...]:
@@ -68,9 +71,28 @@ class Folder:
         if not stat.S_ISDIR(self.root.stat().st_mode):
             raise NotADirectoryError(self.root)
         changed: dict[str, Found | None] = {}
-        for place in self._with_links(set(places)):
+        places = set(places)
+        if places & {"", ignoring.FILE} and self._patterns_changed(now):
+            places = {""}
+        for place in self._with_links(places - {ignoring.FILE}):
             self._look_at(place, now, changed)
         return self._take(changed)
+
+    def _patterns_changed(self, now: int) -> bool:
+        """Read .rondelignore when it isn't what it was, and not in the middle of a change."""
+        try:
+            info = os.lstat(self.root / ignoring.FILE)
+        except FileNotFoundError:
+            info = None
+        if (times(info) if info else None) == self._patterns:
+            return False
+        verdict = self.settling.judge(ignoring.FILE, info, None, now)
+        if verdict is Verdict.WAIT:
+            return False
+        patterns, self._bad_patterns = patterns_of(self.root, info)
+        self._patterns = (signature(info, now) or ()) if info else None
+        before, self.ignored = self.ignored, ignoring.ignoring((*patterns, *self._ignore))
+        return before is not self.ignored
 
     def _with_links(self, places: set[str]) -> set[str]:
         """A link changes with its target."""
@@ -192,26 +214,37 @@ class Contents:
         self._data, self._size = {}, 0
 
 
+def patterns_of(
+    root: Path, info: os.stat_result | None
+) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
+    """Return the patterns of the folder's .rondelignore, and what is wrong with it."""
+    if info is None:
+        return (), ()
+    if not stat.S_ISREG(info.st_mode):
+        return (), (ignoring.fault(0, "is not a regular file", "write it in place"),)
+    try:
+        with opened(root, ignoring.FILE) as file:
+            return ignoring.read(os.read(file, ignoring.MOST_BYTES + 1))
+    except OSError as error:
+        return (), (closed(ignoring.FILE, error.strerror or str(error)),)
+
+
+def ignored_in(root: Path, ignore: tuple[str, ...]) -> ignoring.Ignored:
+    """Return what tells whether a path of a folder is ignored, as the folder is now."""
+    try:
+        info = os.lstat(root / ignoring.FILE)
+    except FileNotFoundError:
+        info = None
+    patterns, _ = patterns_of(root, info)
+    return ignoring.ignoring((*patterns, *ignore))
+
+
 def changed_since(full: Path, info: os.stat_result) -> bool:
     """Tell whether a file was written to while we read it."""
     try:
         return times(full.lstat()) != times(info)
     except OSError:
         return True
-
-
-def ignoring(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return what tells whether a path is ignored; folders are asked for with a slash behind."""
-    spec = GitIgnoreSpec.from_lines(patterns)
-    if not len(spec):
-        return lambda _: False
-    return lru_cache(maxsize=REMEMBERED)(spec.match_file)
-
-
-def parents(path: str) -> list[str]:
-    """Return the folders above a path, the nearest last."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def is_at_or_below(path: str, place: str) -> bool:

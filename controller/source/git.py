@@ -1,129 +1,133 @@
 """A Git repository as a source: a bare mirror, read by object; no checkout but for a run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack
+import shutil
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import structlog
 
 from controller import ids
 from controller.clock import Clock
-from controller.errors import RondelError, StalledError, TransientError
-from controller.model.settings import GitRef, GitSource
+from controller.errors import RondelError, StalledError, TransientError, UnverifiedError
+from controller.model.settings import GitSource
 from controller.model.source import Entry, Snapshot
 from controller.model.workflow import Input
 from controller.reconcile import keys
-from controller.source import remote
+from controller.source import ignoring, remote
 from controller.source.files import SMALL
-from controller.source.local import (
-    LocalRepository,
-    common_dir,
-    local_git_dir,
-    local_repository,
-    tells,
-)
-from controller.source.mirror import Mirror
-from controller.source.objects import Objects
+from controller.source.mirrors import Mirrors
+from controller.source.objects import Objects, Tree
 from controller.source.processes import GitError
-from controller.source.watch import watching
+from controller.source.refs import TROUBLE, LocalRef, Ref, RemoteRef
+from controller.source.requests import Requests
+from controller.source.submodules import Submodules
+from controller.source.verify import Verifier
 
-__all__ = ["Git", "common_dir", "local_git_dir"]
+__all__ = ["Git"]
 
 log = structlog.get_logger()
 
 JITTER = 0.05
+FRESH = 0.9  # of the interval: what another source has asked meanwhile is news enough
 FIRST_RETRY_SECONDS = 2.0
-KEEP_AFTER_SECONDS = 0.5  # git itself forgets nothing so soon; the run that is due goes first
-TROUBLE = (GitError, OSError, EOFError, TimeoutError)
+RETRY_JITTER = 0.2
 
 
 class Git:
     """Implements `source.ports.Source` for one ref of one repository.
 
+    `applied` is the revision that works since an earlier life: it goes on working as long as
+    there is no later one that verifies.
+
     Raises:
-        UsageError: a URL or ref that we don't fetch.
+        UsageError: a URL, ref or pattern that can't be one.
     """
 
     def __init__(
-        self,
-        settings: GitSource,
-        *,
-        state_dir: Path,
-        clock: Clock,
-        secrets: remote.Secret | None = None,
+        self, settings: GitSource, *, mirrors: Mirrors, clock: Clock, applied: str = ""
     ) -> None:
-        del clock  # intervals are waited for, nothing is dated
         remote.check(settings)
+        ignoring.check(settings)
         self.name = settings.name
         self.location = remote.shown(settings.url)
         self._settings = settings
-        self._ref = full_ref(settings.ref)
-        mark = sha256(settings.url.encode()).hexdigest()[:12]
-        self._mirror = Mirror(state_dir / "mirrors" / f"{settings.name}-{mark}", settings, secrets)
+        self._clock = clock
+        self._mirror = mirrors.of(settings)
+        kind = RemoteRef if remote.local_folder(settings.url) is None else LocalRef
+        self._ref: Ref = kind(settings, self._mirror, clock, self._wake)
+        self._submodules = Submodules(settings, mirrors) if settings.submodules else None
+        self._verifier: Verifier | None = None
+        if settings.verify is not None:
+            place = self._mirror.folder.parent
+            memory = place.parent / "sources" / f"{settings.name}.tag"
+            self._verifier = Verifier(settings.verify, place, memory, self.location)
+        self._applied = applied if self._verifier is not None else ""
         self._hints: asyncio.Queue[None] = asyncio.Queue()
+        self._requests = Requests()
+        self._since = float("-inf")  # what was seen before that is not new enough
         self._attempted = ""
         self._failure = ""
         self._failures = 0
-        self._asked = False  # for a look: what it finds is told even when it is nothing new
         self._snapshot: Snapshot | None = None
-        self._fetched = ("", "")  # what the remote's ref was when it was fetched, and its commit
-        self._to_keep = self._kept = ""
-        self._keeping: asyncio.Task[None] | None = None
 
     def attempted(self) -> str:
         return self._attempted
 
-    def look(self, *, tell: bool = False) -> None:
-        self._asked = self._asked or tell
+    def answered(self) -> int:
+        return self._requests.answered
+
+    def look(self, *, tell: bool = False) -> int:
+        self._since = self._clock.monotonic()
+        number = self._requests.make() if tell else 0
+        self._wake()
+        return number
+
+    def _wake(self) -> None:
         self._hints.put_nowait(None)
 
-    async def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
-        async with AsyncExitStack() as stack:
-            if remote.local_folder(self._settings.url) is not None:
-                watch = watching(self._ref_folders, self._hint, recursive=False)
-                await stack.enter_async_context(watch)
+    async def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
+        async with self._ref.watching():
             first = True
             while True:
                 seen = await self._seen(first=first)
+                if isinstance(seen, UnverifiedError) and self._snapshot is None:
+                    earlier = await self._last_verified()
+                    if earlier is not None:
+                        first = False
+                        yield earlier
                 if seen is not None:
                     first = first and not isinstance(seen, Snapshot)
                     yield seen
                 await self._next_look()
 
-    def _ref_folders(self) -> tuple[Path, ...]:
-        repository = local_repository(self._settings)
-        return repository.ref_folders(self._ref) if repository else ()
-
-    def _hint(self, paths: set[str]) -> None:
-        if not paths or any(tells(path) for path in paths):
-            self._hints.put_nowait(None)
-
     async def _next_look(self) -> None:
-        limit = ids.spread(self._settings.interval.total_seconds(), JITTER)
-        if self._failures:
-            limit = min(limit, FIRST_RETRY_SECONDS * 2 ** min(self._failures - 1, 10))
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._patience()):
                 await self._hints.get()
         except TimeoutError:
             return
         while not self._hints.empty():
             self._hints.get_nowait()
 
+    def _patience(self) -> float:
+        """Return for how many seconds to wait for a hint."""
+        interval = self._settings.interval.total_seconds()
+        due = self._ref.looked_at + ids.spread(interval, JITTER) - self._clock.monotonic()
+        if not self._failures:
+            return max(0.0, due)
+        pause = FIRST_RETRY_SECONDS * 2 ** min(self._failures - 1, 10)
+        return ids.spread(min(interval, pause), RETRY_JITTER)
+
     async def _seen(self, *, first: bool) -> Snapshot | Exception | None:
         """Return what is new, or what was asked for; the same failure is told once."""
-        asked, self._asked = self._asked, False
+        asked = self._requests.begin()
         if asked:
-            self._failure = ""
+            self._failure, self._failures = "", min(self._failures, 1)
+        last = self._snapshot
         try:
-            commit, name = await self._find()
-            self._attempted = revision = f"{name}@sha1:{commit}"
-            last = self._snapshot
-            if last is None or last.revision != revision:
-                self._snapshot = await self._load(commit, revision)
+            await self._look()
         except (StalledError, TransientError) as error:
             return self._failed(error)
         except GitError as error:
@@ -131,6 +135,8 @@ class Git:
         except (OSError, EOFError, TimeoutError) as error:
             problem = f"{type(error).__name__}: {error}"
             return self._failed(TransientError(problem, reason="FetchFailed", where=self.location))
+        finally:
+            self._requests.end()
         recovered, self._failures, self._failure = bool(self._failures), 0, ""
         if self._snapshot is last and last is not None:
             self._snapshot = replace(last, changed=None if first else frozenset())
@@ -142,99 +148,76 @@ class Git:
         told, self._failure = self._failure, str(error)
         return None if told == self._failure else error
 
-    # Finding the commit.
-
-    async def _find(self) -> tuple[str, str]:
-        """Return the wanted ref's commit and its shown name, fetching when it must."""
-        repository = local_repository(self._settings)
-        if repository is not None:
-            repository.check(trusted=self._settings.trusted)
-        await self._mirror.ensure()
-        if repository is not None:
-            return await self._find_locally(repository)
-        if self._settings.ref.commit is not None:
-            return await self._find_commit(self._settings.ref.commit), "HEAD"
-        return await self._find_remotely()
-
-    async def _find_locally(self, repository: LocalRepository) -> tuple[str, str]:
-        """Read the ref where it is; its objects are read there too, and kept in the mirror."""
+    async def _look(self) -> None:
+        """Find the commit and load it; a damaged mirror is made anew, once."""
+        interval = self._settings.interval.total_seconds()
+        since = max(self._since, self._clock.monotonic() - FRESH * interval)
         try:
-            if self._ref == "HEAD":
-                commit, name = await repository.head()
-            else:
-                commit, name = await repository.commit(self._ref), shown_ref(self._settings.ref)
-        except GitError:
-            raise self._no_ref(empty=await repository.is_empty()) from None
-        self._to_keep = commit
-        if commit != self._kept and self._keeping is None:
-            self._keeping = asyncio.create_task(self._keep(repository.git_dir))
-        return commit, name
-
-    async def _keep(self, origin: Path) -> None:
-        """Copy commits into the mirror: a run can have them whatever becomes of their ref."""
-        try:
-            while self._to_keep != self._kept:
-                await asyncio.sleep(KEEP_AFTER_SECONDS)
-                commit = self._to_keep
-                await self._mirror.keep(commit, origin)
-                self._kept = commit
-                await self._mirror.tidy()
-        except (RondelError, *TROUBLE) as error:
-            # They can still be read where they are; the next look tries again.
-            log.warning("commit_not_kept", source=self.name, error=str(error))
-        finally:
-            self._keeping = None
-
-    async def _find_remotely(self) -> tuple[str, str]:
-        """Ask for the ref, and fetch it when it is not what was fetched last."""
-        told = await self._mirror.listed(self._ref)
-        name = shown_ref(self._settings.ref)
-        if self._ref == "HEAD" and told.head is not None:
-            name = told.head.removeprefix("refs/heads/")
-        wanted = told.refs.get(self._ref)
-        if wanted is None:
-            raise self._no_ref(empty=not (await self._mirror.listed()).refs)
-        if self._fetched[0] != wanted:
-            kept = await self._mirror.keeps(wanted)
-            self._fetched = (wanted, wanted if kept else await self._mirror.fetch(self._ref))
-            await self._mirror.tidy()
-        return self._fetched[1], name
-
-    async def _find_commit(self, commit: str) -> str:
-        """A commit never changes: once it is here, the remote isn't asked."""
-        if await self._mirror.keeps(commit):
-            return commit
-        try:
-            return await self._mirror.fetch(commit)
+            await self._find(since)
         except GitError as error:
-            if remote.meaning(error.text, "").reason != "RefNotFound":
+            if remote.is_away(error) or not await self._mirror.mend(error):
                 raise
-        await self._mirror.fetch_everything()
-        return await self._mirror.hold(commit)
+            await self._find(since)
 
-    def _no_ref(self, *, empty: bool) -> StalledError | TransientError:
-        if empty:
-            return TransientError(
-                "the repository has no commits", reason="NoCommits", where=self.location
-            )
-        return StalledError(
-            f"there is no {self._settings.ref.text or 'HEAD'}",
-            reason="RefNotFound",
-            where=self.location,
-            remedy=remote.REMEDIES["RefNotFound"],
-        )
+    async def _find(self, since: float) -> None:
+        commit, name = await self._ref.find(since)
+        self._ref.watch.held = {commit, *self._working()}
+        self._attempted = revision = f"{name}@sha1:{commit}"
+        signer = await self._signer(commit, self._ref.at)
+        last = self._snapshot
+        if last is None or (last.revision, last.signer) != (revision, signer):
+            self._snapshot = await self._load(commit, revision, signer)
+        self._applied = ""
+        self._ref.watch.held = {commit}
+
+    def _working(self) -> set[str]:
+        """Return the commit that works until the next one is loaded."""
+        revision = self._snapshot.revision if self._snapshot else self._applied
+        return {commit_of(revision)} if revision else set()
+
+    async def _signer(self, commit: str, at: tuple[str, str], *, late: bool = False) -> str:
+        """Return who signed; "" when nobody has to. Raises UnverifiedError."""
+        if self._verifier is None:
+            return ""
+        return await self._verifier.signer(self._objects(), commit, at, late=late)
+
+    async def _last_verified(self) -> Snapshot | None:
+        """Return what worked before a restart, if it still verifies and can be read."""
+        commit = commit_of(self._applied)
+        if not commit:
+            return None
+        try:
+            await self._ref.have(commit)
+            at = (self._applied.rpartition("@sha1:")[0], "")
+            signer = await self._signer(commit, at, late=True)
+            self._snapshot = await self._load(commit, self._applied, signer)
+        except (RondelError, *TROUBLE) as error:
+            log.warning("last_revision_not_loaded", source=self.name, error=str(error))
+        return self._snapshot
 
     # Reading it.
 
     def _objects(self) -> Objects:
-        repository = local_repository(self._settings)
-        return Objects(self._mirror.folder, repository.objects if repository else None)
+        local = self._ref.alternates
+        inner = self._submodules.objects if self._submodules else ()
+        return Objects(self._mirror.folder, *((local,) if local else ()), *inner)
 
-    async def _load(self, commit: str, revision: str) -> Snapshot:
-        tree = await self._objects().tree(commit)
+    async def _tree(self, commit: str, *, hold: bool = False) -> Tree:
+        objects = self._objects()
+        tree = await objects.tree(commit)
+        if self._submodules is not None:
+            tree = await self._submodules.grafted(tree, objects, hold=hold)
+        return await objects.without_ignored(tree, self._settings.ignore)
+
+    async def _load(self, commit: str, revision: str, signer: str) -> Snapshot:
+        tree = await self._tree(commit, hold=True)
         before = self._snapshot.entries if self._snapshot else None
         path = keys.normal(self._settings.path)
-        faults = tuple(fault for fault in tree.faults if keys.within(fault.file, path))
+        faults = tuple(
+            fault
+            for fault in tree.faults
+            if keys.within(fault.file, path) or fault.file == ignoring.FILE
+        )
         return Snapshot(
             source=self.name,
             revision=revision,
@@ -243,6 +226,7 @@ class Git:
             changed=None if before is None else difference(before, tree.entries),
             faults=faults,
             unreadable=tuple(fault.file for fault in faults),
+            signer=signer,
         )
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
@@ -259,15 +243,19 @@ class Git:
         return {path: contents[blob] for path, blob in blobs.items()}
 
     async def materialise(self, revision: str, wanted: Input, target: Path) -> str:
-        """Write an input as `revision` has it.
+        """Write an input as `revision` has it; what the mirror lost is fetched again.
 
         Raises:
             StalledError: InputMissing.
             TransientError: SourceUnavailable.
         """
         try:
-            selected = keys.select(await self._entries(revision), wanted)
-            await self._objects().write(selected, target)
+            try:
+                selected = await self._written(revision, wanted, target)
+            except GitError as error:
+                await self._restore(commit_of(revision), error)
+                await asyncio.to_thread(clear, target)
+                selected = await self._written(revision, wanted, target)
         except TROUBLE as error:
             raise self._unavailable(f"input {wanted.name!r}", error) from error
         if not selected:
@@ -279,10 +267,26 @@ class Git:
             )
         return keys.digest_of(selected)
 
+    async def _written(self, revision: str, wanted: Input, target: Path) -> Mapping[str, Entry]:
+        selected = keys.select(await self._entries(revision), wanted)
+        await self._objects().write(selected, target)
+        return selected
+
+    async def _restore(self, commit: str, error: GitError) -> None:
+        """See that a commit can be read again. Raises what `error` was when it can't be had."""
+        await self._mirror.mend(error)
+        try:
+            await self._ref.have(commit)
+            if self._submodules is not None:
+                await self._submodules.mend(error)
+                await self._tree(commit)
+        except (RondelError, *TROUBLE):
+            raise error from None
+
     async def _entries(self, revision: str) -> Mapping[str, Entry]:
         if self._snapshot is not None and self._snapshot.revision == revision:
             return self._snapshot.entries
-        return (await self._objects().tree(revision.rpartition("@sha1:")[2])).entries
+        return (await self._tree(commit_of(revision))).entries
 
     def _unavailable(self, what: str, error: Exception) -> TransientError:
         problem = f"{what}: {error or type(error).__name__}"
@@ -290,27 +294,21 @@ class Git:
 
     async def close(self) -> None:
         """End what runs in the background."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        await self._ref.close()
+        if self._submodules is not None:
+            self._submodules.close()
 
 
-def full_ref(ref: GitRef) -> str:
-    """Return what is asked for: a ref's full name, or an id."""
-    if ref.commit is not None:
-        return ref.commit
-    if ref.name is not None:
-        return ref.name
-    if ref.tag is not None:
-        return f"refs/tags/{ref.tag}"
-    return f"refs/heads/{ref.branch}" if ref.branch is not None else "HEAD"
+def commit_of(revision: str) -> str:
+    return revision.rpartition("@sha1:")[2]
 
 
-def shown_ref(ref: GitRef) -> str:
-    """Return what stands before "@sha1:" in a revision."""
-    if ref.commit is not None:
-        return "HEAD"
-    return ref.name or ref.tag or ref.branch or "HEAD"
+def clear(target: Path) -> None:
+    """Remove what was written of an input."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def difference(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> frozenset[str]:

@@ -15,7 +15,6 @@ from controller.source.files import (
     CHUNK,
     EXECUTABLE,
     SMALL,
-    Ignored,
     blob_of,
     git_name,
     link_target,
@@ -23,6 +22,7 @@ from controller.source.files import (
     unspeakable,
     walk,
 )
+from controller.source.ignoring import Ignored
 
 
 def copy_input(root: Path, ignored: Ignored, wanted: Input, target: Path) -> dict[str, Entry]:

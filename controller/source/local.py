@@ -62,6 +62,18 @@ class LocalRepository:
         """Return the commit of a full ref's name or an id. Raises GitError when there is none."""
         return await commit_of(ref, folder=self.git_dir, seconds=SECONDS)
 
+    async def tags(self) -> dict[str, str]:
+        """Return each tag's object, as they all were at one moment."""
+        words = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/tags"]
+        told = (await git(words, folder=self.git_dir, seconds=SECONDS)).decode(errors="replace")
+        lines = (line.partition(" ") for line in told.split("\n") if line)
+        return {name.removeprefix("refs/tags/"): found for found, _, name in lines}
+
+    async def object(self, ref: str) -> str:
+        """Return what a ref is at, a tag unpeeled. Raises GitError when there is none."""
+        words = ("rev-parse", "--verify", "--end-of-options", ref)
+        return (await git(words, folder=self.git_dir, seconds=SECONDS)).decode().strip()
+
     async def is_empty(self) -> bool:
         words = ["for-each-ref", "--count=1", "--format=%(refname)"]
         return not await git(words, folder=self.git_dir, seconds=SECONDS)

@@ -1,124 +1,210 @@
-"""The bare repository in the state directory: what was fetched, held by refs of our own."""
+"""A bare repository in the state directory: what was fetched from one URL, held by refs of our own.
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+All sources of that URL and login share it: what one of them asks and fetches, it asks and fetches
+for all.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
-from controller import ids
+from controller.clock import Clock
 from controller.model.settings import GitSource
 from controller.source import remote
-from controller.source.processes import GitError, commit_of, git
+from controller.source.holding import KEEP, Holding
+from controller.source.login import login
+from controller.source.processes import GitError
 
-SECONDS = 20.0  # for what never leaves this host
-TIDY_SECONDS = 600.0
-TIDY_AFTER = 50  # commits kept; each leaves a pack of its own
-FETCHED = "refs/rondel/fetched"
-KEEP = "refs/rondel/keep/"
+FETCHED = "refs/rondel/fetched/"
 EVERYTHING = ("+refs/heads/*:refs/rondel/all/heads/*", "+refs/tags/*:refs/rondel/all/tags/*")
+NO_SHALLOW = "does not support shallow"
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a remote says of its refs; `head` is the branch that its HEAD is, if it is one."""
+    """What a remote said of its refs, and when; `head` is the branch that its HEAD is, if it is."""
 
     refs: Mapping[str, str]
     head: str | None = None
+    at: float = 0.0  # of the clock's monotonic time, when it was asked
+    patterns: frozenset[str] = frozenset()  # what it was asked for
 
 
-class Mirror:
-    """Owns one bare repository; every command on it passes here."""
+@dataclass(eq=False, slots=True)
+class Watch:
+    """A source that looks at a mirror: what it asks for, which ref it takes, how it is woken."""
 
-    def __init__(self, folder: Path, settings: GitSource, secrets: remote.Secret | None) -> None:
-        self.folder = folder
+    pattern: str | None  # None: nothing
+    choose: Callable[[Told], str | None]
+    wake: Callable[[], None]
+    held: set[str] = field(default_factory=set)  # commits that it works with
+
+
+class Mirror(Holding):
+    """What we hold of one URL, and the questions to it."""
+
+    def __init__(
+        self, folder: Path, settings: GitSource, secrets: remote.Secret | None, clock: Clock
+    ) -> None:
+        super().__init__(folder)
+        self.watches: list[Watch] = []
         self._settings = settings
         self._secrets = secrets
-        self._kept = 0
+        self._clock = clock
+        self._asking = asyncio.Lock()
+        self._told: Told | None = None
+        self._fetched: tuple[int, dict[str, str]] = (0, {})
+        self._shallow = remote.local_folder(settings.url) is None
 
-    async def ensure(self) -> None:
-        """Make the repository if it isn't there; it appears whole or not at all."""
-        if (self.folder / "HEAD").is_file():
-            return
-        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self.folder.with_name(f"{self.folder.name}.{ids.nonce()}")
-        try:
-            await self._git("init", "--quiet", "--bare", "--template=", str(draft))
-            shutil.rmtree(self.folder, ignore_errors=True)
-            draft.rename(self.folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    @property
+    def _brought(self) -> dict[str, str]:
+        """What refs were when they were fetched into the repository as it is."""
+        if self._fetched[0] != self.lives:
+            self._fetched = (self.lives, {})
+        return self._fetched[1]
 
-    async def listed(self, *patterns: str) -> Told:
-        """Ask the remote for refs by their full names; all of them when none is named."""
-        words = ("ls-remote", "--symref", "--end-of-options", self._settings.url, *patterns)
+    # Asking the remote.
+
+    async def told(self, watch: Watch, *, since: float, seconds: float) -> Told:
+        """Return what the remote says of the wanted refs, asked at `since` or later.
+
+        It is asked for all who watch; those whose ref moved are woken.
+        """
+        async with self._asking:
+            last = self._told
+            if last is not None and last.at >= since and watch.pattern in last.patterns:
+                return last
+            wanted = {one.pattern for one in (*self.watches, watch)}
+            now = await self._ask(seconds, *(one for one in wanted if one is not None))
+            self._told = now
+        for other in self.watches:
+            if other is not watch and last is not None and moved(other, last, now):
+                other.wake()
+        return now
+
+    async def is_empty(self, *, seconds: float) -> bool:
+        """Tell whether the remote has no refs at all."""
+        return not (await self._ask(seconds)).refs
+
+    async def _ask(self, seconds: float, *patterns: str) -> Told:
+        at = self._clock.monotonic()
+        words = ("ls-remote", "--symref", "--end-of-options", self._settings.url, *sorted(patterns))
         refs, head = {}, None
-        for line in (await self._remote(*words)).decode("utf-8", "surrogateescape").splitlines():
+        told = (await self._remote(seconds, *words)).decode("utf-8", "surrogateescape")
+        for line in told.split("\n"):
             value, _, name = line.partition("\t")
             if value.startswith("ref: ") and name == "HEAD":
                 head = value.removeprefix("ref: ")
-            elif not value.startswith("ref: "):
+            elif name and not value.startswith("ref: "):
                 refs[name] = value
-        return Told(refs, head)
+        return Told(refs, head, at, frozenset(patterns))
 
-    async def fetch(self, ref: str) -> str:
-        """Fetch a full ref's name or an id, whatever it was before; return its commit, kept."""
-        await self._fetch(f"+{ref}:{FETCHED}")
-        return await self.hold(FETCHED)
+    # Having commits.
 
-    async def fetch_everything(self) -> None:
-        """Fetch all branches and tags, for servers that don't give a commit by its id."""
-        await self._fetch(*EVERYTHING)
+    async def commit_at(self, ref: str, told: Told, *, seconds: float) -> str:
+        """Return the commit of a ref that the remote has, fetched and kept."""
+        async with self.turn:
+            wanted = told.refs[ref]
+            if self._brought.get(ref) != wanted:
+                if await self._has(wanted, ref):
+                    return await self.hold(wanted)
+                await self._bring(ref, told, seconds)
+            return await self.hold(fetched(ref))
+
+    async def _has(self, wanted: str, ref: str) -> bool:
+        """Tell whether an earlier process fetched it."""
+        if await self.keeps(wanted):
+            return True
+        words = ("for-each-ref", "--format=%(objectname)", fetched(ref))
+        return (await self.git(*words)).decode().strip() == wanted
+
+    async def _bring(self, ref: str, told: Told, seconds: float) -> None:
+        """Fetch a ref, and with it those that moved for the others."""
+        chosen = {ref, *(one.choose(told) for one in self.watches)} - {None}
+        news = {
+            one: told.refs[one]
+            for one in chosen
+            if one is not None and self._brought.get(one) != told.refs.get(one, "")
+        }
+        try:
+            await self._fetch(seconds, *map(refspec, sorted(news)))
+        except GitError:
+            if len(news) == 1:
+                raise
+            news = {ref: told.refs[ref]}  # another source's trouble is not this one's
+            await self._fetch(seconds, refspec(ref))
+        self._brought.update(news)
+        await self.tidy()
+
+    async def have(self, commit: str, *, seconds: float) -> str:
+        """Fetch a commit by its id if it isn't here; keep it and return it."""
+        if await self.keeps(commit):
+            return commit
+        async with self.turn:
+            try:
+                await self._fetch(seconds, f"+{commit}:{fetched(commit)}")
+            except GitError as error:
+                if remote.meaning(error.text, "").reason != "RefNotFound":
+                    raise
+                # Servers may refuse a commit that no ref names.
+                await self._fetch(seconds, *EVERYTHING, whole=True)
+            return await self.hold(commit)
 
     async def keep(self, commit: str, origin: Path) -> None:
         """Copy a commit from a repository of this host, so that a run can have it later."""
-        if not await self.keeps(commit):
-            await self._fetch(f"+{commit}:{KEEP}{commit}", origin=str(origin))
-            await self._release(commit)
+        async with self.turn:
+            if not await self.keeps(commit):
+                seconds = self._settings.timeout.total_seconds()
+                await self._fetch(seconds, f"+{commit}:{KEEP}{commit}", origin=str(origin))
+                await self.release(commit)
+                await self.tidy()
 
-    async def keeps(self, commit: str) -> bool:
-        try:
-            await self.commit(KEEP + commit)
-        except GitError:
-            return False
-        return True
+    # Letting go.
 
-    async def commit(self, ref: str) -> str:
-        """Return the commit of a ref or id that is here. Raises GitError when there is none."""
-        return await commit_of(ref, folder=self.folder, seconds=SECONDS)
+    async def prune(self, commits: Collection[str]) -> int:
+        """Keep no other commits than these and those in use; return how many refs went."""
+        held = {one for watch in self.watches for one in watch.held}
+        return await self.drop({*commits, *held}, {fetched(one) for one in self._brought})
 
-    async def hold(self, ref: str) -> str:
-        """Keep what is here by the name or id `ref`; return its commit."""
-        commit = await self.commit(ref)
-        await self._git("update-ref", KEEP + commit, commit)
-        await self._release(commit)
-        return commit
+    # Commands.
 
-    async def _release(self, commit: str) -> None:
-        """Refs to its ancestors are no longer needed: `commit` holds them."""
-        told = await self._git("for-each-ref", f"--merged={commit}", "--format=%(refname)", KEEP)
-        old = [ref for ref in told.decode().split() if ref != KEEP + commit]
-        if old:
-            await self._git("update-ref", "--stdin", data="".join(f"delete {ref}\n" for ref in old))
-
-    async def tidy(self) -> None:
-        """Pack what many fetches have left behind; what a ref holds stays."""
-        self._kept += 1
-        if self._kept % TIDY_AFTER == 0:
-            words = ["gc", "--quiet", "--prune=2.weeks.ago"]
-            await git(words, folder=self.folder, seconds=TIDY_SECONDS)
-
-    async def _fetch(self, *refspecs: str, origin: str = "") -> None:
+    async def _fetch(
+        self, seconds: float, *refspecs: str, origin: str = "", whole: bool = False
+    ) -> None:
         options = ("--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--update-shallow")
         url = origin or self._settings.url
-        await self._remote(
-            "fetch", *options, "--no-recurse-submodules", "--end-of-options", url, *refspecs
-        )
+        rest = ("--no-recurse-submodules", "--end-of-options", url, *refspecs)
+        if not self._shallow or whole:
+            past = ("--unshallow",) if (self.folder / "shallow").is_file() and not origin else ()
+            await self._remote(seconds, "fetch", *options, *past, *rest)
+            return
+        try:
+            await self._remote(seconds, "fetch", *options, "--depth=1", *rest)
+        except GitError as error:
+            if NO_SHALLOW not in error.text:
+                raise
+            self._shallow = False
+            await self._remote(seconds, "fetch", *options, *rest)
 
-    async def _remote(self, *words: str) -> bytes:
-        async with remote.login(self._settings, self._secrets, self.folder) as env:
-            limit = self._settings.timeout.total_seconds()
-            return await git(words, folder=self.folder, seconds=limit, env=env)
+    async def _remote(self, seconds: float, *words: str) -> bytes:
+        async with login(self._settings, self._secrets, self.folder) as env:
+            return await self.git(*words, limit=seconds, env=env)
 
-    async def _git(self, *words: str, data: str | None = None) -> bytes:
-        encoded = data.encode() if data is not None else None
-        return await git(words, folder=self.folder, seconds=SECONDS, data=encoded)
+
+def moved(watch: Watch, before: Told, now: Told) -> bool:
+    """Tell whether a source's ref is another than it was when the remote was asked before."""
+    if watch.pattern not in before.patterns:
+        return False
+    old, new = watch.choose(before), watch.choose(now)
+    return old != new or (new is not None and before.refs.get(new) != now.refs.get(new))
+
+
+def fetched(ref: str) -> str:
+    """Return the ref of ours that has what a remote's ref was when it was fetched."""
+    return FETCHED + sha256(ref.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+def refspec(ref: str) -> str:
+    return f"+{ref}:{fetched(ref)}"

@@ -4,15 +4,19 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from controller.model.source import Entry, Fault
+from controller.source import ignoring
 from controller.source.files import CHUNK, EXECUTABLE, PLAIN, link_target, refused, unspeakable
 from controller.source.processes import GitError, git, kill, started
 
 LINK, SUBMODULE = "120000", "160000"
+MODULES = ".gitmodules"
+SPECIAL = {MODULES, ignoring.FILE}
+LONGEST_NAME, LONGEST_PATH = 255, 3000  # bytes
 READ_SECONDS = 120.0
 Take = Callable[[str, int, BinaryIO], None]
 """Takes a blob's id and size, and reads exactly so many bytes of its content."""
@@ -24,33 +28,55 @@ class Tree:
 
     entries: Mapping[str, Entry]
     faults: tuple[Fault, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)  # submodules: path -> commit
+    special: Mapping[str, str] = field(default_factory=dict)  # files of Git's and ours -> blob
 
 
 class Objects:
-    """Reads the objects of a repository; `alternates` is another folder of objects to look in."""
+    """Reads the objects of a repository; `alternates` are other folders of objects."""
 
-    def __init__(self, folder: Path, alternates: Path | None = None) -> None:
-        self._folder = folder
-        self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted(alternates)} if alternates else {}
+    def __init__(self, folder: Path, *alternates: Path) -> None:
+        self.folder = folder
+        others = ":".join(map(quoted, alternates))
+        self._env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": others} if others else {}
+
+    async def raw(self, kind: str, identity: str) -> bytes:
+        """Return a commit or tag as it is. Raises GitError when there is none."""
+        words = ("cat-file", kind, identity)
+        return await git(words, folder=self.folder, seconds=READ_SECONDS, env=self._env)
 
     async def tree(self, commit: str) -> Tree:
-        """Return every file of a commit but dot names. Raises GitError: no such commit."""
+        """Return every file of a commit but dot names, whatever is ignored.
+
+        Raises:
+            GitError: no such commit.
+        """
         listed = await git(
             ["ls-tree", "-r", "-z", "--full-tree", commit],
-            folder=self._folder,
+            folder=self.folder,
             seconds=READ_SECONDS,
             env=self._env,
         )
-        entries: dict[str, Entry] = {}
-        links: dict[str, str] = {}
-        faults: list[Fault] = []
+        tree = Sorted()
         for line in listed.decode("utf-8", "surrogateescape").split("\0"):
             head, _, path = line.partition("\t")
             if is_read(path):
-                sort_in(path, head, entries, links, faults)
-        if links:
-            await self._follow(entries, links, faults)
-        return Tree(entries, tuple(faults))
+                sort_in(path, head, tree)
+            elif path in SPECIAL and head.startswith("100"):
+                tree.special[path] = head.rpartition(" ")[2]
+        if tree.links:
+            await self._follow(tree.entries, tree.links, tree.faults)
+        return Tree(tree.entries, tuple(tree.faults), tree.modules, tree.special)
+
+    async def without_ignored(self, tree: Tree, ignore: tuple[str, ...]) -> Tree:
+        """Return a tree without what its .rondelignore and `ignore` match; `ignore` overrules."""
+        blob = tree.special.get(ignoring.FILE)
+        if blob is None and not ignore:
+            return tree
+        own = None
+        if blob is not None:
+            own = (await self.contents([blob], limit=ignoring.MOST_BYTES + 1))[blob]
+        return await asyncio.to_thread(left, tree, own, ignore)
 
     async def _follow(
         self, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
@@ -109,7 +135,7 @@ class Objects:
                     asyncio.timeout(READ_SECONDS),
                     started(
                         ["cat-file", "--batch"],
-                        folder=self._folder,
+                        folder=self.folder,
                         env=self._env,
                         stdin=questions,
                         stdout=pipe,
@@ -164,6 +190,23 @@ def write_blob(places: list[tuple[Path, str]], size: int, stream: BinaryIO) -> N
         place.chmod(permissions(other_mode))
 
 
+def left(tree: Tree, own: bytes | None, ignore: tuple[str, ...]) -> Tree:
+    patterns, faults = ignoring.read(own)
+    ignored = ignoring.ignoring((*patterns, *ignore))
+    if ignored is ignoring.is_nothing:
+        return replace(tree, faults=(*faults, *tree.faults))
+
+    def stays(path: str) -> bool:
+        return not ignoring.is_left_out(path, ignored)
+
+    entries = {path: entry for path, entry in tree.entries.items() if stays(path)}
+    return replace(
+        tree,
+        entries=entries,
+        faults=(*faults, *(one for one in tree.faults if stays(one.file))),
+    )
+
+
 def permissions(mode: str) -> int:
     return 0o755 if mode == EXECUTABLE else 0o644
 
@@ -176,22 +219,42 @@ def is_read(path: str) -> bool:
     return path != "" and not path.startswith((".", "/")) and "/." not in path and "//" not in path
 
 
-def sort_in(
-    path: str, head: str, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
-) -> None:
+@dataclass(slots=True)
+class Sorted:
+    """What a tree's lines are, while they are read."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    special: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def sort_in(path: str, head: str, tree: Sorted) -> None:
     mode, _, blob = head.split(" ")
-    if not path.isascii() and fault_of_name(path, faults):
+    if (len(path) > LONGEST_NAME or not path.isascii()) and fault_of_name(path, tree.faults):
         return
     if mode == LINK:
-        links[path] = blob
-    elif mode != SUBMODULE:
-        entries[path] = Entry(EXECUTABLE if mode == EXECUTABLE else PLAIN, blob)
+        tree.links[path] = blob
+    elif mode == SUBMODULE:
+        tree.modules[path] = blob
+    else:
+        tree.entries[path] = Entry(EXECUTABLE if mode == EXECUTABLE else PLAIN, blob)
 
 
 def fault_of_name(path: str, faults: list[Fault]) -> bool:
-    fault = unspeakable(path)
+    fault = unspeakable(path) or too_long(path)
     faults += [fault] if fault else []
     return fault is not None
+
+
+def too_long(path: str) -> Fault | None:
+    """No disk takes such a name, and to match it against patterns could last for ever."""
+    if len(path.encode()) <= LONGEST_PATH and all(
+        len(name.encode()) <= LONGEST_NAME for name in path.split("/")
+    ):
+        return None
+    return refused(f"{path[:80]}…", "its name is too long", "shorten it")
 
 
 def quoted(path: Path) -> str:

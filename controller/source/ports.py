@@ -1,6 +1,6 @@
 """What a source is to the rest of the house: snapshots out, file contents and inputs on demand."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Source(Protocol):
         """The folder, or the URL without credentials."""
         ...
 
-    def snapshots(self) -> AsyncIterator[Snapshot | Exception]:
+    def snapshots(self) -> AsyncGenerator[Snapshot | Exception]:
         """Yield the first snapshot, then one whenever something changed.
 
         A look that failed is yielded as StalledError or TransientError (reason as the
@@ -32,11 +32,16 @@ class Source(Protocol):
         """Return the revision last tried, also when it could not be read; "" for none."""
         ...
 
-    def look(self, *, tell: bool = False) -> None:
-        """Ask for a look at the place now (reconcile); returns at once.
+    def look(self, *, tell: bool = False) -> int:
+        """Ask for a look at the place now (reconcile); return the request's number at once.
 
-        With `tell` what it finds is yielded, also when nothing changed or the failure is old.
+        With `tell` what it finds is yielded, also when nothing changed or the failure is old, and
+        `answered` reaches the number; without, nobody waits for it and there is none (0).
         """
+        ...
+
+    def answered(self) -> int:
+        """Return the number of the last request that what was yielded last is an answer to."""
         ...
 
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:

@@ -1,21 +1,21 @@
-"""What a Git URL is: which kinds are taken, how we log in, what its errors mean."""
+"""What a Git URL is: which kinds are taken, and what the errors of its remote mean."""
 
-import base64
 import re
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from controller.errors import StalledError, TransientError, UsageError
+from controller.model.semver import parse_range
 from controller.model.settings import GitSource
+from controller.source.processes import GitError
 
 SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^-].*\Z")
 NAME = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]+\Z")
 ID = re.compile(r"[0-9a-f]{40}\Z")
 KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
 MOMENT = re.compile(r" after \d+ ms")  # the same failure reads the same
+DELETE = 127  # the control character
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -33,6 +33,9 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("The requested URL returned error: 401", "AuthFailed", True),
     ("The requested URL returned error: 403", "AuthFailed", True),
     ("Host key verification failed", "HostKeyUnknown", True),
+    ("SSL certificate problem", "CertificateUnknown", True),
+    ("server certificate verification failed", "CertificateUnknown", True),
+    ("certificate required", "AuthFailed", True),
     ("does not appear to be a git repository", "RepositoryNotFound", True),
     ("Repository not found", "RepositoryNotFound", True),
     ("/' not found", "RepositoryNotFound", True),
@@ -44,9 +47,12 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("fsck error", "RepositoryDamaged", True),
     ("No space left on device", "DiskFull", False),
 )
+COMMANDS = {"fetch", "ls-remote"}  # that talk to the other side
+AWAY = ("unable to access", "Could not read from remote", "remote error", "the remote end hung up")
 REMEDIES = {
     "RefNotFound": "push it, or correct `ref`",
     "AuthFailed": "check `auth` and its secret",
+    "CertificateUnknown": "name its authority's certificate by `caFile`",
     "HostKeyUnknown": "add the host's key to the file `knownHosts`",
     "RepositoryNotFound": "correct `url`",
     "NotTrusted": "set `trusted: true` if its owner may decide what runs",
@@ -74,18 +80,26 @@ def check(settings: GitSource) -> None:
             raise UsageError(
                 f"{name!r} is not a ref's name", where=where, remedy="write it as git shows it"
             )
+    if ref.semver is not None:
+        try:
+            parse_range(ref.semver)
+        except ValueError as error:
+            where = f"source {settings.name}: ref.semver"
+            remedy = 'write a range as ">=1.2 <2" or "1.x"'
+            raise UsageError(f"{ref.semver!r}: {error}", where=where, remedy=remedy) from error
 
 
 def url_problem(url: str) -> tuple[str, str]:
     """Return what is wrong with a URL, and the remedy; ("", "") when we fetch from it."""
-    if local_folder(url) is not None or SCP.match(url):
+    odd = any(ord(one) < ord(" ") or ord(one) == DELETE for one in url)
+    if not odd and (local_folder(url) is not None or SCP.match(url)):
         return "", ""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
         return "is not a URL", KINDS
-    if url.startswith("-") or not host or host.startswith("-"):
+    if odd or url.startswith("-") or not host or host.startswith("-"):
         return "is not a URL of a Git repository", KINDS
     if parts.scheme not in {"https", "http", "ssh"}:
         return f"is not fetched from: {parts.scheme}", KINDS
@@ -124,93 +138,18 @@ def local_folder(url: str) -> Path | None:
     return Path(unquote(url.removeprefix("file://"))) if url.startswith("file:///") else None
 
 
-@asynccontextmanager
-async def login(
-    settings: GitSource, secret: Secret | None, folder: Path
-) -> AsyncIterator[Mapping[str, str]]:
-    """Yield the environment that lets git in; secrets never stand in an argument.
-
-    Files that it names (a key) are made beside `folder` and gone after the block.
-
-    Raises:
-        StalledError: there is no such secret, or ssh has no known hosts.
-    """
-    with tempfile.TemporaryDirectory(prefix=".login-", dir=folder.parent) as scratch:
-        place = Path(scratch)
-        env = {"GIT_ALLOW_PROTOCOL": scheme(settings.url), "GIT_CONFIG_GLOBAL": trusting(place)}
-        if settings.proxy:
-            env |= {"https_proxy": settings.proxy, "http_proxy": settings.proxy}
-        value = await value_of(settings, secret)
-        if scheme(settings.url) == "ssh":
-            env |= ssh(settings, write_key(place, value) if value is not None else None)
-        elif value is not None:
-            env |= header(settings, value)
-        yield env
-
-
 def scheme(url: str) -> str:
     if local_folder(url) is not None:
         return "file"
     return urlsplit(url).scheme if "://" in url else "ssh"
 
 
-def trusting(place: Path) -> str:
-    """Git asks the other side of a local fetch whose it is; we have asked already."""
-    path = place / "config"
-    path.write_text("[safe]\n\tdirectory = *\n")
-    return str(path)
-
-
-async def value_of(settings: GitSource, secret: Secret | None) -> str | None:
-    if settings.auth is None:
-        return None
-    if secret is None:
-        raise StalledError("no secrets are configured", reason="SecretUnknown")
-    return await secret(settings.auth.secret)
-
-
-def header(settings: GitSource, value: str) -> Mapping[str, str]:
-    """A login is sent to this address only: redirects are not followed with it."""
-    auth = settings.auth
-    token = auth is not None and auth.type == "token"
-    user = (auth and auth.username) or ("x-access-token" if token else "git")
-    basic = base64.b64encode(f"{user}:{value}".encode()).decode()
-    pairs = {
-        f"http.{shown(settings.url)}.extraHeader": f"Authorization: Basic {basic}",
-        "http.followRedirects": "false",
-    }
-    env = {"GIT_CONFIG_COUNT": str(len(pairs))}
-    for number, (name, text) in enumerate(pairs.items()):
-        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": text}
-    return env
-
-
-def write_key(place: Path, value: str) -> Path:
-    path = place / "identity"
-    path.touch(0o600)
-    path.write_text(value.rstrip("\n") + "\n")
-    return path
-
-
-def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
-    if settings.known_hosts is None:
-        raise StalledError(
-            "ssh needs the keys of its hosts",
-            reason="HostKeyUnknown",
-            where=shown(settings.url),
-            remedy="name a file by `knownHosts`",
-        )
-    options = [
-        *("ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"),
-        f"-oUserKnownHostsFile={quoted(settings.known_hosts)}",
-        *("-oGlobalKnownHostsFile=/dev/null", "-oIdentitiesOnly=yes"),
-        *(("-i", quoted(str(key))) if key else ()),
-    ]
-    return {"GIT_SSH_COMMAND": " ".join(options), "GIT_SSH_VARIANT": "ssh"}
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+def is_away(error: GitError) -> bool:
+    """Tell whether it was the other side that failed: nothing here is to blame then."""
+    if error.command not in COMMANDS:
+        return False
+    meant = meaning(error.text, "")
+    return meant.reason != "FetchFailed" or any(saying in error.text for saying in AWAY)
 
 
 def meaning(text: str, where: str) -> StalledError | TransientError:

@@ -7,7 +7,7 @@ from controller import digest
 from controller.model import changes as c
 from controller.model.run import FAILURES, Attempt, Event, Phase, Run, StepRun, run_key
 from controller.model.workflow import Json
-from controller.store import deliveries, tokens
+from controller.store import deliveries, tokens, words
 from controller.store.blobs import Note
 from controller.store.results import entry_values
 from controller.store.rows import (
@@ -321,6 +321,7 @@ def _put_source(tx: Transaction, change: c.PutSource) -> bool:
 
 def _drop_source(tx: Transaction, change: c.DropSource) -> bool:
     dropped = tx.change(tx.say.drop_source, {"k_name": change.name})
+    words.forget_source(tx, change.name)
     live = [name for (name,) in tx.rows(tx.say.live_workflows, {"k_source": change.name})]
     for name in live:
         tx.change(tx.say.retire_workflow, {"k_source": change.name, "k_name": name})
@@ -366,6 +367,15 @@ def _record_event(tx: Transaction, change: c.RecordEvent) -> bool:
     return True
 
 
+def _together(tx: Transaction, change: c.Together) -> bool:
+    """What stands beside a change is written with it or not at all."""
+    if not apply(tx, change.change):
+        return False
+    for one in change.beside:
+        apply(tx, one)
+    return True
+
+
 _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.CreateRun: _create_run,
     c.ClaimRun: _claim_run,
@@ -391,4 +401,10 @@ _APPLY: dict[type, Callable[[Transaction, Any], bool]] = {
     c.TakeDelivery: deliveries.take,
     c.PutToken: tokens.put,
     c.DropToken: tokens.drop,
+    c.PutWord: words.put,
+    c.PutTrouble: words.put_trouble,
+    c.EndTroubles: words.end_troubles,
+    c.PutCommitStatus: words.put_status,
+    c.OvertakeCommits: words.overtake,
+    c.Together: _together,
 }

@@ -111,6 +111,10 @@ class Reader:
         """Return the ids of all runs that are kept."""
         return {run for (run,) in self.fetch(select(t.run.c.id))}
 
+    def revisions(self) -> set[str]:
+        """Return the revisions of all runs that are kept."""
+        return {one for (one,) in self.fetch(select(t.run.c.revision).distinct())}
+
     def runs(
         self,
         *,

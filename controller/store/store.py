@@ -19,7 +19,15 @@ from controller.errors import RondelError, TransientError
 from controller.model.cache import CacheEntry, Scope
 from controller.model.changes import Change
 from controller.model.workflow import History
-from controller.store import deliveries, limits, parse_cache, recovery, results, retention
+from controller.store import (
+    deliveries,
+    limits,
+    parse_cache,
+    recovery,
+    results,
+    retention,
+    words,
+)
 from controller.store.apply import apply
 from controller.store.blobs import BlobStore
 from controller.store.connection import open_for_writing
@@ -216,6 +224,7 @@ class Store:
         while await self.write(retention.drop_events(keep, now)):
             pass
         await self.write(deliveries.drop_old(now))
+        await self.write(words.drop_old(now))
         while await self.write(results.drop_expired(now)):
             pass
         while await self.write(results.drop_beyond(keep.results_size)):

@@ -334,3 +334,48 @@ history_limit = Table(
     _count("keep_last"),
     PrimaryKeyConstraint("source", "workflow"),
 )
+
+word = Table(
+    "word",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _id("alert"),
+    _id("occasion"),
+    _id("source"),
+    _id("workflow"),
+    _id("run"),
+    _text("text"),
+    _id("at"),
+    Index("word_by_alert", "alert", "at"),
+)
+
+trouble = Table(
+    "trouble",
+    metadata,
+    _id("source"),
+    _id("workflow"),  # "": the source itself
+    _id("subject"),
+    _id("state"),
+    _id("since"),
+    PrimaryKeyConstraint("source", "workflow", "subject"),
+)
+
+IS_UNSAID = "number > said_number"
+
+commit_status = Table(
+    "commit_status",
+    metadata,
+    _id("source"),
+    _id("commit_id"),
+    _id("workflow"),  # "": the source as a whole
+    _id("state"),
+    _text("text"),
+    _id("run"),
+    _id("at"),
+    _count("number"),  # of its changes, those of the workflows counted with the source's own
+    _count("said_number"),  # the change that the forge knows
+    _text("said"),  # what it was told
+    PrimaryKeyConstraint("source", "commit_id", "workflow"),
+    Index("commit_status_unsaid", "source", sqlite_where=text(IS_UNSAID)),
+    Index("commit_status_by_time", "at"),
+)

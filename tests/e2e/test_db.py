@@ -15,8 +15,10 @@ from controller.model.run import Phase
 from controller.store import BlobStore
 from controller.store.connection import open_for_writing
 from controller.store.migrations.run import upgrade
+from controller.store.schema import HEAD
 from tests.conftest import environment
 from tests.e2e.controller_process import ON_CHANGE, PATIENCE_SECONDS, ControllerProcess, manifest
+from tests.older_store import BEFORE, set_back
 
 SECONDLY = '  schedules: [{name: s, cron: "* * * * * *"}]\n'
 FOLDER = (
@@ -112,15 +114,12 @@ def test_an_older_store_is_upgraded_after_a_copy_and_a_newer_one_refused(
     controller.stop()
     assert "nothing to do" in rondel("db", "upgrade").stdout
     database = controller.state / "rondel.db"
-    with sqlite3.connect(database) as connection:
-        connection.execute("DROP INDEX run_by_rerun")
-        connection.execute("DROP TABLE history_limit")
-        connection.execute("UPDATE alembic_version SET version_num = '0006'")
+    set_back(database)
     assert rondel("get", "runs").returncode == 4
     said = rondel("db", "upgrade")
     assert said.returncode == 0, said.stderr
-    assert "upgraded from schema 0006 to 0007" in said.stdout
-    assert [one.name for one in controller.state.glob("rondel-0006-*.db")]
+    assert f"upgraded from schema {BEFORE} to {HEAD}" in said.stdout
+    assert [one.name for one in controller.state.glob(f"rondel-{BEFORE}-*.db")]
     assert rondel("get", "runs").returncode == 0
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

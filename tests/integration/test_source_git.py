@@ -265,7 +265,7 @@ async def test_refs_that_a_later_commit_holds_anyway_are_released(repository, op
             while not await mirror.keeps(commit):
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.2)
-        kept = (await mirror._git("for-each-ref", "refs/rondel/keep")).decode().splitlines()
+        kept = (await mirror.git("for-each-ref", "refs/rondel/keep")).decode().splitlines()
     assert len(kept) == 1
 
 
@@ -402,9 +402,9 @@ async def test_a_mirror_that_was_lost_is_made_again(repository, open_, tmp_path)
 async def test_what_many_fetches_leave_behind_is_packed_now_and_then(
     repository, open_, monkeypatch
 ):
-    from controller.source import mirror
+    from controller.source import holding
 
-    monkeypatch.setattr(mirror, "TIDY_AFTER", 3)
+    monkeypatch.setattr(holding, "TIDY_AFTER", 3)
     repository.commit(a="0")
     async with following(open_(repository.url)) as source:
         first = await source.snapshot()

@@ -77,12 +77,16 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 UNREACHED = {
     "change:DropSource": "no source leaves the configuration here; tests/e2e/test_reload.py has it",
     "change:DropToken": "a person's command; it is one transaction of its own",
+    "change:OvertakeCommits": "no source here has commits; tests/e2e/test_statuses.py has them",
+    "change:PutCommitStatus": "as above; tests/e2e/test_statuses.py kills after it",
     "change:PutSuspension": "a person's command; tests/e2e/test_suspend.py kills after it",
     "change:PutToken": "a person's command; it is one transaction of its own",
     "change:TakeDelivery": "no webhook comes here; tests/e2e/test_webhooks.py kills after it",
     "change:RecordEvent": "nobody records it",
     "port:Blobs.get": "a log is replayed only to who watches a run of his own command",
     "port:Blobs.put": "only the dagger executor has bytes that are no file",
+    "transaction:Outbox.drop_words": "nobody takes a word here; tests/e2e/test_alerts.py has one",
+    "transaction:Outbox.note_said": "no source here has commits; tests/e2e/test_statuses.py has them",
     "transaction:Store.parsed": "the parse cache is stamped when it was not used for a day",
 }
 """Edges that this world of workflows doesn't come to, and why."""

@@ -71,7 +71,7 @@ HOOKS = (
     ON_CHANGE
     + """\
   steps: [{name: fails, script: '@MARK@; exit 3'}]
-  onFailure: [{name: told, script: '@MARK@'}]
+  onFailure: [{name: told, script: '@MARK@'}, {name: word, alert: ops}]
   finally: [{name: end, script: '@MARK@'}]
 """
 )
@@ -143,6 +143,8 @@ history: {{successful: 100000, failed: 100000}}
 infrastructureRetry: {{limit: 3, backoff: {{duration: 50ms}}}}
 shutdownGrace: 20s
 sources: [{sources}]
+secrets: {{bell: {{file: '{bell}'}}}}
+alerts: {{ops: {{url: {{secret: bell}}, sources: [w]}}}}
 """
 
 
@@ -159,6 +161,8 @@ class World:
         self.extra = False
         self._chance = chance
         self.effects.touch()
+        self.bell = folder / "bell"
+        self.bell.write_text("json://127.0.0.1:1/nobody-listens\n")
         for name in ("w", "w/data", "x"):
             (folder / name).mkdir()
         self.write_data()
@@ -200,7 +204,7 @@ class World:
         sources = ", ".join(
             f"{{name: {name}, kind: Directory, path: '{self.folder / name}'}}" for name in names
         )
-        self.config.write_text(CONFIG.format(sources=sources))
+        self.config.write_text(CONFIG.format(sources=sources, bell=self.bell))
 
     def marks(self) -> Counter[tuple[str, ...]]:
         """Return (run, step, combination, number) -> how often that attempt began."""

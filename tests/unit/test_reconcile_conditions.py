@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.errors import StalledError, TransientError
+from controller.errors import StalledError, TransientError, UnverifiedError
 from controller.model.condition import Health, SourceStatus, Status, Sync, WorkflowStatus, find
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Entry, Fault, Snapshot
@@ -178,3 +178,44 @@ def test_an_index_answers_as_a_selection_does_however_often_it_is_asked():
         wanted = Input(name="i", path=name, ignore=("*7.py",))
         assert index.digest(wanted) == Index(entries).digest(wanted)
         assert (index.digest(wanted) is None) == (name == "d9")
+
+
+def test_who_signed_is_told_of_what_is_applied_and_of_what_is_not():
+    signed = replace(snapshot(), signer="Alice (key ABCD)")
+    status = conditions.applied(SOURCE, loaded(), signed, NOON)
+    verified = find(status.conditions, "SourceVerified")
+    assert verified is not None
+    assert (verified.status, verified.reason) == (Status.TRUE, "Verified")
+    assert verified.message == "main@sha1:1 is signed by Alice (key ABCD)"
+
+    error = UnverifiedError("commit 2 is not signed", reason="NoSignature")
+    refused = conditions.unverified(status, error, NOON + SECOND)
+    told = {
+        one.type: (one.status, one.reason)
+        for one in refused.conditions
+        if one.message == "commit 2 is not signed"
+    }
+    assert told == {
+        "SourceVerified": (Status.FALSE, "NoSignature"),
+        "Ready": (Status.FALSE, "NoSignature"),
+        "Stalled": (Status.TRUE, "NoSignature"),
+    }
+    assert refused.last_applied_revision == "main@sha1:1"
+    assert (refused.sync, refused.health) == (Sync.OUT_OF_SYNC, Health.DEGRADED)
+
+    again = conditions.applied(refused, loaded(), signed, NOON + 2 * SECOND)
+    assert {one.type for one in again.conditions} == {"Ready", "SourceVerified"}
+    nobody = conditions.applied(again, loaded(), snapshot(), NOON + 3 * SECOND)
+    assert {one.type for one in nobody.conditions} == {"Ready"}
+
+
+def test_a_remote_that_is_gone_says_nothing_of_signatures():
+    error = UnverifiedError("commit 2 is not signed", reason="NoSignature")
+    refused = conditions.unverified(SOURCE, error, NOON)
+    gone = TransientError("is out of reach", reason="GitUnreachable")
+    failed = conditions.fetch_failed(refused, gone, NOON + SECOND)
+    verified = find(failed.conditions, "SourceVerified")
+    assert verified is not None
+    assert verified.status is Status.FALSE
+    refused = conditions.unverified(failed, error, NOON + 2 * SECOND)
+    assert find(refused.conditions, "FetchFailed") is None

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.source.files import link_target
-from controller.source.folder import ignoring, parents
+from controller.source.ignoring import ignoring, parents
 from controller.source.local import tells
 from controller.source.objects import is_read
 
@@ -41,7 +41,7 @@ def test_these_are_not(path):
 
 
 def test_an_ignored_folder_is_asked_for_with_a_slash():
-    ignored = ignoring(["drafts/", "*.tmp", "!keep.tmp"])
+    ignored = ignoring(("drafts/", "*.tmp", "!keep.tmp"))
     assert ignored("drafts/")
     assert not ignored("drafts")
     assert ignored("x/a.tmp")

@@ -7,6 +7,7 @@ import pytest
 from controller.errors import StalledError, TransientError, UsageError
 from controller.model.settings import GitAuth, GitRef, GitSource
 from controller.source import remote
+from controller.source.login import login
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,8 @@ def test_these_urls_are_taken(url):
         "https:///ops.git",
         "file://host/share",
         "https://[::1/x",
+        "https://git.example.com/x\n--upload-pack=x",
+        "git@example.com:x\ty",
     ],
 )
 def test_these_urls_are_refused_with_a_remedy(url):
@@ -102,7 +105,7 @@ async def test_ssh_gets_a_private_key_that_is_gone_afterwards(tmp_path):
         auth=GitAuth(type="ssh", secret="k"),
         known_hosts="/etc/known hosts",
     )
-    async with remote.login(settings, secret, tmp_path / "mirror") as env:
+    async with login(settings, secret, tmp_path / "mirror") as env:
         command = env["GIT_SSH_COMMAND"]
         key = Path(command.rpartition("-i ")[2].strip("'"))
         assert key.read_text() == "KEY\n"
@@ -118,7 +121,7 @@ async def test_a_token_goes_to_its_own_address_only(tmp_path):
     settings = GitSource(
         name="s", url="https://example.com/x.git", auth=GitAuth(type="token", secret="k")
     )
-    async with remote.login(settings, secret, tmp_path / "mirror") as env:
+    async with login(settings, secret, tmp_path / "mirror") as env:
         assert env["GIT_CONFIG_KEY_0"] == "http.https://example.com/x.git.extraHeader"
         assert env["GIT_CONFIG_VALUE_0"].startswith("Authorization: Basic ")
         assert (env["GIT_CONFIG_KEY_1"], env["GIT_CONFIG_VALUE_1"]) == (
