@@ -1,8 +1,10 @@
 """What people may ask of the daemon: runs, once more or at an end; looks; less cache."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -11,6 +13,7 @@ from controller.clock import Clock
 from controller.dispatcher import Dispatcher
 from controller.errors import RefusedError, UsageError
 from controller.execute.engine import RunEngine
+from controller.filling import Filling
 from controller.loading import Loading
 from controller.model.cache import CacheEntry, Prune
 from controller.model.changes import CreateRun, FinishRun, PutSuspension
@@ -20,7 +23,7 @@ from controller.model.source import Declaration
 from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
 from controller.observations import Key, Observations
 from controller.pruning import prune
-from controller.reconcile.backfill import Wish, backfill_of, identity_prefix, runs_of
+from controller.reconcile.backfill import Wish, backfill_of, closed, runs_of
 from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
 from controller.reconcile.runs import manual_run
 from controller.recorder import Recorder
@@ -59,6 +62,9 @@ class Requests:
         self._enqueue = enqueue
         self._dispatcher = dispatcher
         self.readiness = readiness
+        self._filling = Filling(
+            store=store, recorder=recorder, observations=observations, turn=turn
+        )
 
     async def run(
         self,
@@ -115,28 +121,31 @@ class Requests:
     async def backfill(
         self, source: str, workflow: str, wish: Wish, *, dry_run: bool = False
     ) -> tuple[list[Run], int]:
-        """Create a run for each slot of a wish, all at once; return them, and how many are new.
+        """Create a run for each slot of a wish; return them, and how many are new.
+
+        They are worked out in threads and written in batches: see `Filling.fill`.
 
         Raises:
-            UsageError: no such workflow or schedule, or no time.
+            UsageError: no such workflow or schedule, no time, or a param without a value.
             RefusedError: there are more slots than the limit.
         """
         target = (source, workflow)
         declaration = self._declared(target)
-        runs = runs_of(declaration, wish, self._clock.now())
-        if dry_run or not runs:
+        runs = await asyncio.to_thread(runs_of, declaration, wish, self._clock.now())
+        if dry_run:
             return list(runs), 0
+        try:
+            return list(runs), await self._filling.fill(runs, partial(self._all_pinned, target))
+        finally:
+            self._dispatcher.look()
+
+    async def _all_pinned(self, target: Key, runs: Sequence[Run]) -> list[Run]:
+        """Return runs of a workflow as it is at this moment."""
         async with self._turn:
-            prefix = identity_prefix(backfill_of(runs[0]) or "")
-            known = await self._store.read(lambda r: r.any_run(source, workflow, prefix))
-            if known:  # also when some of them are not kept any more
-                return list(runs), 0
             spec = await self._loading.body(target)
-            parsed = manifest.workflow(spec)
-            made = [self._pinned(replace(run, spec=spec), target, parsed) for run in runs]
-            applied = await self._recorder.record(*(CreateRun(run=run) for run in made))
-        self._dispatcher.look()
-        return made, sum(applied)
+            loaded = {**self._as_loaded(target), "spec": spec}
+        parsed = manifest.workflow(spec)
+        return await asyncio.to_thread(lambda: [pinned(run, parsed, loaded) for run in runs])
 
     async def cancel_backfill(self, backfill: str, *, now: bool = False) -> int:
         """Cancel what waits and what runs of a backfill; return how many runs.
@@ -147,7 +156,8 @@ class Requests:
         async with self._turn:
             found = [r for r in self._observations.unfinished() if backfill_of(r) == backfill]
             waiting = [run for run in found if run.instance is None]
-            await self._recorder.record(*(self._cancelled(run) for run in waiting))
+            ends = [self._cancelled(run) for run in waiting]
+            await self._recorder.record(*map(closed, found[:1]), *ends)
             for run in found:
                 self._engine.cancel(run.id, message="cancelled by a person", now=now)
         if not found:
@@ -159,18 +169,17 @@ class Requests:
         self._enqueue({(run.source, run.workflow) for run in found})
         return len(found)
 
-    def _pinned(self, run: Run, target: Key, parsed: Workflow | None = None) -> Run:
-        parsed = parsed or manifest.workflow(run.spec)
+    def _pinned(self, run: Run, target: Key) -> Run:
+        return pinned(run, manifest.workflow(run.spec), self._as_loaded(target))
+
+    def _as_loaded(self, target: Key) -> Mapping[str, Any]:
         status = self._observations.status(target)
-        return replace(
-            run,
-            params=manifest.resolve_params(parsed, run.params, run),
-            priority=parsed.priority,
-            revision=self._loading.revision(target[0]),
-            spec_digest=status.spec_digest if status else "",
-            generation=status.generation if status else 0,
-            change=status.change if status else 0,
-        )
+        return {
+            "revision": self._loading.revision(target[0]),
+            "spec_digest": status.spec_digest if status else "",
+            "generation": status.generation if status else 0,
+            "change": status.change if status else 0,
+        }
 
     async def retry(self, run_id: str, *, queue: bool = False) -> Run:
         """Set an ended run back to Pending: what succeeded stays, the rest begins anew.
@@ -347,3 +356,9 @@ class Requests:
         return Draining(
             draining=self._dispatcher.draining, running=running, waiting=len(unfinished) - running
         )
+
+
+def pinned(run: Run, parsed: Workflow, loaded: Mapping[str, Any]) -> Run:
+    """Return a run with its params resolved and what its workflow is as it is `loaded`."""
+    params = manifest.resolve_params(parsed, run.params, run)
+    return replace(run, params=params, priority=parsed.priority, **loaded)

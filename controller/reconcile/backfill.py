@@ -2,9 +2,12 @@
 
 A backfill's id is derived from its request and each run's id from the backfill and the slot: the
 same request makes the same runs, another one makes others.
+
+Its runs are written in batches. A mark among the rows of the schedules says how far that has come;
+it goes with the last batch: a repeated request knows whether there is more to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -14,6 +17,7 @@ from typing import NamedTuple
 from controller import digest
 from controller.errors import RefusedError, UsageError
 from controller.manifest.names import nearest
+from controller.model.changes import AnswerSchedule, Change, CreateRun, ForgetSchedule
 from controller.model.run import Run, Trigger
 from controller.model.source import Declaration
 from controller.model.workflow import Schedule
@@ -25,8 +29,12 @@ LIMIT = 1_000
 """Slots of one backfill unless its request says otherwise."""
 
 MOST = 10_000
-"""What a request may say at most: all runs of a backfill are written at once."""
+"""What a request may say at most."""
 
+BATCH = 200
+"""Runs in one transaction, so that others' passes and claims come between."""
+
+OPEN = "backfill:"
 MARK = ".backfill-"  # no run's id has it: names of workflows have no dot
 TICK = timedelta(microseconds=1)
 
@@ -64,6 +72,41 @@ def identity_prefix(backfill: str) -> str:
 def backfill_of(run: Run) -> str | None:
     """Return the id of the backfill that a run belongs to; None when it belongs to none."""
     return run.identity.split(":")[1] if run.trigger is Trigger.BACKFILL else None
+
+
+def open_name(backfill: str) -> str:
+    """Return the name of the mark of a backfill that is being written; no schedule has such."""
+    return f"{OPEN}{backfill}"
+
+
+def is_open_name(name: str) -> bool:
+    return name.startswith(OPEN)
+
+
+def batches(runs: Sequence[Run]) -> Iterator[tuple[Change, ...]]:
+    """Yield what is written together: runs, oldest slot first, and how far that comes."""
+    for start in range(0, len(runs), BATCH):
+        batch = runs[start : start + BATCH]
+        is_last = start + BATCH >= len(runs)
+        mark = closed(batch[-1]) if is_last else reached(batch[-1])
+        yield (*(CreateRun(run=run) for run in batch), mark)
+
+
+def reached(run: Run) -> AnswerSchedule:
+    """Return the mark that a backfill is written up to the slot of this run of it."""
+    return AnswerSchedule(
+        source=run.source,
+        workflow=run.workflow,
+        schedule=open_name(backfill_of(run) or ""),
+        through=run.logical_time,
+    )
+
+
+def closed(run: Run) -> ForgetSchedule:
+    """Return the end of the writing of the backfill that a run belongs to."""
+    return ForgetSchedule(
+        source=run.source, workflow=run.workflow, schedule=open_name(backfill_of(run) or "")
+    )
 
 
 def slots_of(declaration: Declaration, wish: Wish) -> tuple[Slot, ...]:

@@ -12,7 +12,7 @@ from controller.model.condition import MISSED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
-from controller.reconcile import expectation, suspension, upstream
+from controller.reconcile import backfill, expectation, suspension, upstream
 from controller.reconcile import schedule as cron
 from controller.reconcile.conditions import health_of, judged
 from controller.reconcile.observed import CLOCK_ERROR, Observed, Plan, is_delayed, is_waiting
@@ -139,12 +139,10 @@ class Pass:
 
     def on_schedules(self) -> Iterator[Change]:
         declared = {one.identity: one for one in self.declaration.schedules}
-        for identity in sorted(
-            {*self.before.answered}
-            - {*declared}
-            - upstream.names(self.declaration, self.observed.ends)
-        ):
-            yield forget(self.before, identity)
+        kept = {*declared, *upstream.names(self.declaration, self.observed.ends)}
+        for identity in sorted({*self.before.answered} - kept):
+            if not backfill.is_open_name(identity):
+                yield forget(self.before, identity)
         for identity, one in sorted(declared.items()):
             answered = self.before.answered.get(identity)
             if answered is None:
