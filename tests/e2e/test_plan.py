@@ -88,3 +88,44 @@ def test_the_exit_code_says_whether_work_follows(repository, rondel):
     commit(data__n="9")
     assert rondel("plan", "--source", folder, "--base", "HEAD~1", "--exit-code").returncode == 3
     assert rondel("plan", "--source", folder, "--base", "no-such").returncode == 2
+
+
+CALLER = """apiVersion: rondel/v1alpha1
+kind: Workflow
+metadata: {name: caller}
+spec:
+  triggers: [{onChange: [spec, inputs]}]
+  schedules: [{cron: '0 3 * * *'}]
+  steps: [{name: ask, uses: {workflow: same}}]
+"""
+
+
+def test_the_chain_goes_from_the_file_through_the_input_to_the_step(repository, rondel):
+    folder, commit = repository
+    mounting = manifest("mounts", "true", "  inputs: [{name: data, path: data}]\n")
+    commit(flows__mounts_yaml=mounting + "      mounts: [{input: data, path: .}]\n")
+    commit(data__n="2")
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    (cause,) = found["mounts"]["causes"]
+    assert (cause["file"], cause["input"], cause["step"]) == ("data/n", "data", "a")
+
+
+def test_a_called_workflow_that_changed_is_told_of_its_caller_and_runs_it_at_its_slot(
+    repository, rondel
+):
+    folder, commit = repository
+    commit(flows__caller_yaml=CALLER)
+    commit(flows__same_yaml=manifest("same", "echo", ON_CHANGE))
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    assert (found["caller"]["change"], found["caller"]["action"]) == ("None", "AtSlot")
+    (cause,) = found["caller"]["causes"]
+    assert (cause["file"], cause["step"], cause["uses"]) == ("flows/same.yaml", "ask", "same")
+    assert [one["step"] for one in found["same"]["causes"]] == [None, "a"]
+
+
+def test_a_new_workflow_runs_at_first_sight_also_when_only_inputs_start_it(repository, rondel):
+    folder, commit = repository
+    only = "  triggers: [{onChange: [inputs]}]\n  inputs: [{name: no, path: nothing-there}]\n"
+    commit(flows__fresh_yaml=manifest("fresh", "true", only))
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    assert found["fresh"]["action"] == "Run"
