@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from controller import config as configuration
@@ -15,6 +16,7 @@ from controller.model.condition import WorkflowStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Declaration, Entry, Fault, ParsedFile, Snapshot
 from controller.reconcile import desired
+from controller.reconcile.consequences import Consequences, consequences
 from controller.reconcile.preview import Preview, Side, digests_of, preview
 from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
@@ -35,8 +37,7 @@ class Comparison:
     source: str
     previews: list[Preview]
     invalid: list[Fault]
-    base: Side
-    head: Side
+    consequences: Consequences
 
 
 class Place:
@@ -51,7 +52,9 @@ class Place:
         self._texts: dict[str, bytes] = {}  # by blob
         self._read: dict[tuple[str, str], ParsedFile] = {}  # by path and what it is known by
 
-    async def compare(self, base: str | None, head: str | None, settings: Settings) -> Comparison:
+    async def compare(
+        self, base: str | None, head: str | None, settings: Settings, now: datetime
+    ) -> Comparison:
         """Return what follows from `head` (None: the files as they are) in this source.
 
         `base` is a revision; None: what is loaded. A file that is alike on both sides is read once.
@@ -64,8 +67,7 @@ class Place:
             source=self.source.name,
             previews=preview(before, after),
             invalid=list(dict.fromkeys(after.invalid.values())),
-            base=before,
-            head=after,
+            consequences=consequences(before, after, now),
         )
 
     @property

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from controller import config as configuration
-from controller.cli.common import ConfigOption, Format, OutputOption, StateOption
+from controller.cli.common import ConfigOption, StateOption, now
 from controller.cli.exit import Exit
-from controller.cli.plan_text import tell
+from controller.cli.plan_text import PlanFormat, tell
 from controller.errors import UsageError
 from controller.reconcile.preview import Action
 from controller.sides import Place, place_of
@@ -19,7 +19,9 @@ def plan(  # noqa: PLR0917 - options of one command
     base: Annotated[str | None, typer.Option("--base", help="Compare with this revision.")] = None,
     head: Annotated[str | None, typer.Option("--head", help="Not the files as they are.")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="3 when work follows.")] = False,
-    output: OutputOption = Format.TABLE,
+    output: Annotated[
+        PlanFormat, typer.Option("-o", "--output", help="How to print it.")
+    ] = PlanFormat.TABLE,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
@@ -32,7 +34,7 @@ def plan(  # noqa: PLR0917 - options of one command
     places = [place_of(source, settings)] if source else [Place(one) for one in settings.sources]
     if not places:
         raise UsageError("there is nothing to compare", remedy="name a folder: --source .")
-    results = [asyncio.run(one.compare(base, head, settings)) for one in places]
+    results = [asyncio.run(one.compare(base, head, settings, now())) for one in places]
     tell(results, base, head, output)
     works = any(one.action is not Action.NOTHING for result in results for one in result.previews)
     faulty = any(result.invalid for result in results)

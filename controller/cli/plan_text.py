@@ -1,60 +1,69 @@
 """What `rondel plan` prints."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from controller.cli.common import Format, print_json, print_yaml
-from controller.model.view import fault_view
-from controller.reconcile.preview import Action, Preview
+from controller.cli.common import print_json, print_yaml
+from controller.cli.plan_markdown import markdown
+from controller.cli.plan_words import Line, as_json, lines, summary
 from controller.sides import Comparison
 
-SIGNS = {"Added": "+", "Changed": "~", "Removed": "-", "None": " "}
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+COLORS = {"+": "green", "~": "yellow", "-": "red", "!": "bold red", "wider:": "bold magenta"}
 
 
-def tell(results: Sequence[Comparison], base: str | None, head: str | None, output: Format) -> None:
-    if output in {Format.JSON, Format.YAML}:
-        shown = {
-            "base": base,
-            "head": head,
-            "workflows": [
-                as_json(result.source, one) for result in results for one in result.previews
-            ],
-            "invalid": [fault_view(fault) for result in results for fault in result.invalid],
-        }
-        (print_json if output is Format.JSON else print_yaml)(shown)
-        return
-    for result in results:
-        tell_source(result)
+class PlanFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    MARKDOWN = "markdown"
 
 
-def as_json(source: str, one: Preview) -> dict[str, Any]:
-    return {
-        "source": source,
-        "name": one.name,
-        "change": str(one.change),
-        "action": str(one.action),
-        "causes": [asdict(cause) for cause in one.causes],
-    }
+def tell(
+    results: Sequence[Comparison], base: str | None, head: str | None, output: PlanFormat
+) -> None:
+    if output is PlanFormat.MARKDOWN:
+        print(markdown(results, base, head), end="")
+    elif output is PlanFormat.JSON:
+        print_json(as_json(results, base, head))
+    elif output is PlanFormat.YAML:
+        print_yaml(as_json(results, base, head))
+    else:
+        for found in results:
+            (print_tree if sys.stdout.isatty() else print_plain)(found)
 
 
-def tell_source(found: Comparison) -> None:
-    source, previews, invalid = found.source, found.previews, found.invalid
-    moved = [one for one in previews if one.causes]
-    for one in moved:
-        print(f"{SIGNS[one.change]} {source}/{one.name}: {WORDS[one.action]}")
-        for cause in one.causes:
-            about = f" (input {cause.input})" if cause.input else ""
-            print(f"    {cause.message}: {cause.file or ''}{about}")
-    for fault in invalid:
-        print(f"! {fault}")
-    same = len(previews) - len(moved)
-    print(f"{source}: {len(moved)} changed, {same} unchanged, {len(invalid)} faults")
+def print_plain(found: Comparison) -> None:
+    for line in lines(found):
+        print_line(line, 0)
+    print(f"{found.source}: {summary(found)}")
 
 
-WORDS = {
-    Action.RUN: "runs now",
-    Action.AT_SLOT: "runs at its next slot",
-    Action.NOTHING: "nothing runs by itself",
-    Action.RETIRE: "is retired",
-}
+def print_line(line: Line, depth: int) -> None:
+    print(f"{'    ' * depth}{line.text}")
+    for one in line.below:
+        print_line(one, depth + 1)
+
+
+def print_tree(found: Comparison) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only on a terminal
+    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.tree import Tree  # noqa: PLC0415 - as above
+
+    tree = Tree(Text(f"{found.source}: {summary(found)}", "bold"))
+    for line in lines(found):
+        grow(tree, line)
+    Console(highlight=False).print(tree)
+
+
+def grow(tree: "Tree", line: Line) -> None:
+    from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+    color = COLORS.get(line.text.partition(" ")[0], "")
+    branch = tree.add(Text(line.text, color, overflow="fold"))
+    for one in line.below:
+        grow(branch, one)

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from tests.e2e.controller_process import ON_CHANGE, manifest
 
@@ -129,3 +130,38 @@ def test_a_new_workflow_runs_at_first_sight_also_when_only_inputs_start_it(repos
     commit(flows__fresh_yaml=manifest("fresh", "true", only))
     _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
     assert found["fresh"]["action"] == "Run"
+
+
+def test_what_else_follows_is_told_under_names_of_its_own(repository, rondel):
+    folder, commit = repository
+    hourly = "  schedules: [{cron: '0 * * * *'}]\n  secrets: [token]\n"
+    commit(flows__timed_yaml=manifest("timed", "true", hourly))
+    words = ("plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD")
+    shown = json.loads(rondel(*words, "-o", "json").stdout)
+    assert sorted(one["monthly"] for one in shown["schedules"]) == [-30, 720]
+    assert [len(one["after"]) for one in shown["schedules"] if one["monthly"] == 720] == [5]
+    assert [(one["kind"], one["name"]) for one in shown["widened"]] == [("NewSecret", "token")]
+    assert yaml.safe_load(rondel(*words, "-o", "yaml").stdout)["widened"] == shown["widened"]
+    text = rondel(*words).stdout
+    assert "~ ops/timed: runs at its next slot" in text
+    assert "    wider: asks for the secret token" in text
+
+
+HOSTILE = "a`|<img src=x onerror=y>\n# @all [x](javascript:y)\x1b[2J"
+
+
+def test_a_hostile_path_is_no_markup_and_moves_no_cursor(repository, rondel):
+    folder, _ = repository
+    (folder / "data" / HOSTILE.replace("/", "")).write_text("1")
+    words = ("plan", "--source", folder, "--base", "HEAD")
+    assert "\x1b" not in rondel(*words).stdout
+    told = rondel(*words, "-o", "markdown").stdout
+    assert told.startswith("**rondel plan** `HEAD` to the files as they are: 1 runs now")
+    assert "\x1b" not in told
+    for line in told.splitlines():
+        assert line.count("`") % 2 == 0
+        outside = "".join(line.split("`")[::2])
+        for mark in ("<img", "@all", "[x]"):
+            assert mark not in outside
+    assert not any(line.startswith("# ") for line in told.splitlines())
+    assert told.count("<details>") == told.count("</details>") == 1
