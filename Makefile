@@ -21,8 +21,8 @@ types: $(STAMP)
 walls: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
-unit: $(STAMP)
-	$(BIN)/pytest
+unit: $(STAMP) ## a worker for each core; a file's tests stay together
+	$(BIN)/pytest -n auto --dist loadfile
 
 bench: $(STAMP) ## every operation with its ratio to a floor measured in the same run
 	$(BIN)/python -m tests.bench

@@ -148,8 +148,7 @@ class Daemon:
             clock=self.clock,
             current=lambda: self.settings,
         )
-        self._ends = Ends(self.store, self._enqueue)
-        self._observations.follow_ends(self._ends.take)
+        self._ends = Ends(self.store, self._observations, self._recorder, self._enqueue)
         self._dispatcher = self._new_dispatcher()
         self._reconciler = self._new_reconciler()
         self._following = self._new_following()

@@ -10,10 +10,11 @@ import structlog
 
 from controller.clock import Clock
 from controller.errors import RondelError, UsageError
-from controller.loading import Loading, renewed, unread
+from controller.loading import Loading
 from controller.model.condition import SourceStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.observations import Observations
+from controller.place import renewed, unread
 from controller.secrets import ConfiguredSecrets
 from controller.source import Source, open_source
 from controller.source.mirrors import Mirrors

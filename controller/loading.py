@@ -1,15 +1,14 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import structlog
 
-from controller import collector, manifest
+from controller import collector
 from controller.clock import Clock
 from controller.errors import (
     RefusedError,
@@ -18,19 +17,25 @@ from controller.errors import (
     TransientError,
     UnverifiedError,
 )
-from controller.manifest.agents import pinned
-from controller.manifest.calls import called_first, with_calls
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus, Status, Suspension, WorkflowStatus, find
+from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
 from controller.model.run import Event
 from controller.model.settings import Alert, DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
-from controller.model.workflow import History, Input
 from controller.observations import Key
+from controller.place import (
+    Place,
+    is_moved,
+    is_trustworthy,
+    renewed,
+    told,
+    touched,
+    unread,
+)
+from controller.places import Places
 from controller.reading import Reading
-from controller.reconcile import conditions, desired, keys, upstream
+from controller.reconcile import conditions, desired, upstream
 from controller.reconcile.alerting import alert_fault
-from controller.reconcile.runs import GroupLimit, group_key
 from controller.reconcile.webhook import receiver_fault
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
@@ -45,51 +50,8 @@ T = TypeVar("T")
 Enqueue: TypeAlias = Callable[[Iterable[Key]], None]
 
 
-@dataclass(slots=True)
-class Place:
-    """One source and what is loaded of it."""
-
-    settings: GitSource | DirectorySource
-    source: Source
-    reading: Reading
-    status: SourceStatus
-    loaded: desired.Loaded
-    remembered: Mapping[str, WorkflowStatus]  # by workflow, until the first snapshot is loaded
-    snapshot: Snapshot | None = None
-    index: keys.Index | None = None
-    digests: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by workflow
-    seen: asyncio.Event = field(default_factory=asyncio.Event)  # the first look is over
-    missed: frozenset[str] | None = frozenset()  # changes that could not be loaded; None: any
-    moved: asyncio.Event = field(default_factory=asyncio.Event)  # its suspension is another one
-    answered: int = 0  # the last request whose look is loaded
-    gone: bool = False  # it is followed no more
-    told: asyncio.Condition = field(default_factory=asyncio.Condition)  # of the two above
-
-    async def tell(self) -> None:
-        async with self.told:
-            self.told.notify_all()
-
-    @contextmanager
-    def whole(self, changed: frozenset[str] | None) -> Iterator[frozenset[str] | None]:
-        """Load all of a snapshot or nothing; yields its changes with those missed before it."""
-        before, around = replace(self), self.reading.around
-        if changed is not None and self.missed is not None:
-            changed |= self.missed
-        else:
-            changed = None
-        try:
-            yield changed
-        except BaseException:
-            for name in ("status", "loaded", "remembered", "snapshot", "index", "digests"):
-                setattr(self, name, getattr(before, name))
-            self.reading.around = around
-            self.missed = changed
-            raise
-        self.missed = frozenset()
-
-
-class Loading:
-    """Holds every source's desired state; implements `execute.ports.Inputs`."""
+class Loading(Places):
+    """Follows every source, and keeps what is loaded of it up to date."""
 
     def __init__(
         self,
@@ -106,18 +68,15 @@ class Loading:
         alerts: Callable[[], Mapping[str, Alert]],
         touched: Callable[[str, Collection[str]], None],
     ) -> None:
-        self._dagger = dagger
-        self._groups = groups  # of the configuration: name -> limit
+        super().__init__(store, dagger=dagger, groups=groups)
         self._secrets = secrets
         self._receivers = receivers
         self._alerts = alerts
         self._touched = touched  # told what a snapshot touches, once it is loaded
-        self._store = store
         self._recorder = recorder
         self._clock = clock
         self._enqueue = enqueue
         self._arrived = arrived  # a first look is over: what waited for it may be claimed
-        self._places: dict[str, Place] = {}
 
     def add(
         self,
@@ -256,11 +215,6 @@ class Loading:
         self._looked(place)
         await place.tell()
 
-    async def loaded(self) -> None:
-        """Return when every source has been looked at once."""
-        for place in tuple(self._places.values()):
-            await place.seen.wait()
-
     def look(self, name: str) -> int:
         """Ask a source for a look now; return the request's number.
 
@@ -291,82 +245,9 @@ class Loading:
             )
         return place.status
 
-    def serves(self, name: str) -> bool:
-        """Tell whether a source is configured and not suspended."""
-        place = self._places.get(name)
-        return place is not None and not place.status.suspended
-
-    def sources(self) -> tuple[SourceStatus, ...]:
-        return tuple(place.status for place in self._places.values())
-
     async def close(self) -> None:
         for place in self._places.values():
             await place.source.close()
-
-    # What the reconciler asks.
-
-    def keys(self) -> tuple[Key, ...]:
-        return tuple(
-            (name, workflow)
-            for name, place in self._places.items()
-            for workflow in place.loaded.declarations
-        )
-
-    def declaration(self, key: Key) -> Declaration | None:
-        place = self._places.get(key[0])
-        return place.loaded.declarations.get(key[1]) if place else None
-
-    def histories(self) -> dict[Key, History]:
-        """Return what each declared workflow says of its own history."""
-        return {
-            one.key: one.history
-            for place in self._places.values()
-            for one in place.loaded.declarations.values()
-        }
-
-    def known(self, key: Key) -> bool:
-        """Tell whether what a source says of a workflow is known: before, it doesn't count as gone.
-
-        What was taken up from before a restart counts as long as it is what was seen then.
-        """
-        place = self._places.get(key[0])
-        if place is None or place.snapshot is not None:
-            return True
-        status, declaration = place.remembered.get(key[1]), place.loaded.declarations.get(key[1])
-        if status is None or declaration is None or not status.valid:
-            return False
-        return status.spec_digest == declaration.spec_digest
-
-    def whole(self, source: str) -> bool:
-        """Tell whether all that a source declares is known; what is remembered may be a part."""
-        place = self._places.get(source)
-        return place is None or place.snapshot is not None
-
-    def expected(self, source: str) -> bool:
-        """Tell whether a first look is still to come: until then nobody knows its limits."""
-        place = self._places.get(source)
-        return place is not None and not place.seen.is_set()
-
-    def held(self, key: Key) -> bool:
-        """Tell whether a workflow that isn't declared is nevertheless not known to be gone."""
-        place = self._places.get(key[0])
-        return place.loaded.holds(key[1]) if place else False
-
-    def fault(self, key: Key) -> Fault | None:
-        """Return what is wrong with a workflow's newest text, or with the names it uses."""
-        place = self._places.get(key[0])
-        if place is None:
-            return None
-        return place.loaded.invalid.get(key[1])
-
-    def group_limit(self, key: Key) -> GroupLimit | None:
-        """Return the group that runs of a workflow have to find room in, if it names one."""
-        declaration = self.declaration(key)
-        if declaration is None or declaration.concurrency is None:
-            return None
-        group, limits = declaration.concurrency.group, self._places[key[0]].loaded.limits
-        limit = self._groups.get(group) or limits.get(group, 1)  # 1: lost before the last start
-        return GroupLimit(group_key(key[0], group, self._groups), limit)
 
     def _name_fault(self, declaration: Declaration) -> Fault | None:
         """Return what a workflow names that the configuration doesn't give to its source."""
@@ -390,83 +271,6 @@ class Loading:
             declaration, self._receivers()
         )
 
-    def revision(self, source: str) -> str:
-        place = self._places.get(source)
-        if place is None:
-            return ""
-        return place.snapshot.revision if place.snapshot else place.status.last_applied_revision
-
-    def inputs(self, key: Key) -> Mapping[str, str]:
-        """Return the digests of a workflow's inputs as they are now; absent ones are left out."""
-        place, declaration = self._places.get(key[0]), self.declaration(key)
-        if place is None or declaration is None or not declaration.inputs:
-            return NOTHING
-        if place.snapshot is None:
-            status = place.remembered.get(key[1])
-            return status.inputs if status else NOTHING
-        if key[1] not in place.digests:
-            place.digests[key[1]] = digests(place.index, declaration.inputs)
-        return place.digests[key[1]]
-
-    async def body(self, key: Key) -> str:
-        """Return the manifest that a run of this workflow is pinned to, as canonical JSON.
-
-        Those that it calls are pinned with it.
-
-        Raises:
-            StalledError: ManifestGone, when it is neither in the store nor in its source;
-                CallUnknown, CallsTooDeep, CallsTooLarge.
-        """
-        source, wanted = key
-        bodies: dict[str, str] = {}
-        for name in called_first(wanted, lambda one: self._calls(source, one, wanted)):
-            bodies[name] = with_calls(await self._own_body((source, name)), bodies)
-        return bodies[wanted]
-
-    def _calls(self, source: str, name: str, wanted: str) -> tuple[str, ...]:
-        declaration = self.declaration((source, name))
-        if declaration is None and name != wanted:
-            raise StalledError(
-                f"calls {name!r}, which is not loaded",
-                where=f"{source}/{wanted}",
-                reason="CallUnknown",
-                remedy="commit its manifest, or mend it",
-            )
-        return declaration.calls if declaration else ()
-
-    async def _own_body(self, key: Key) -> str:
-        declaration = self.declaration(key)
-        place = self._places.get(key[0])
-        if declaration is None or place is None:
-            raise StalledError("is not loaded", where="/".join(key), reason="ManifestGone")
-        stored = await self._store.body(
-            declaration.blob, manifest.READER_VERSION, declaration.document
-        )
-        body = stored or await self._read_again(place, declaration)
-        return pinned(body, self._dagger, place.reading.around.agents)
-
-    async def _read_again(self, place: Place, declaration: Declaration) -> str:
-        """The parse cache was trimmed: its source still has the file."""
-        if place.snapshot is not None:
-            body = await place.reading.body(place.snapshot, declaration)
-            if body is not None:
-                return body
-        raise StalledError(
-            "its manifest can't be read any more",
-            where=f"{declaration.source}/{declaration.name}",
-            reason="ManifestGone",
-        )
-
-    def lasting(self, source: str) -> bool:
-        place = self._places.get(source)
-        return place is not None and isinstance(place.settings, GitSource)
-
-    async def materialise(self, source: str, revision: str, wanted: Input, target: Path) -> str:
-        place = self._places.get(source)
-        if place is None:
-            raise StalledError("is no longer configured", where=source, reason="SourceGone")
-        return await place.source.materialise(revision, wanted, target)
-
     # One look at a source.
 
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
@@ -479,7 +283,7 @@ class Loading:
             known = place.loaded.files
             parsed = await place.reading.read(snapshot, touched(place, snapshot), known)
             place.loaded = desired.advance(place.loaded, told(place, snapshot), parsed)
-        moved = self._moved_inputs(place, snapshot)
+        moved = place.take_inputs(snapshot)
         place.snapshot = snapshot
         name = place.settings.name
         await self._put(
@@ -530,28 +334,6 @@ class Loading:
         place.remembered = {}
         return desired.remembered(place.loaded, await self._last_valid(moved))
 
-    async def _last_valid(self, statuses: Iterable[WorkflowStatus]) -> list[Declaration]:
-        wanted = [one for one in statuses if one.blob]
-        blobs = {one.blob for one in wanted}
-        index = await self._store.parsed(blobs, manifest.READER_VERSION) if blobs else {}
-        return [known for one in wanted if (known := last_valid(one, index)) is not None]
-
-    def _moved_inputs(self, place: Place, snapshot: Snapshot) -> set[str]:
-        """Return the workflows whose declared inputs are not what they were."""
-        previous, place.index = place.digests, keys.Index(snapshot.entries)
-        place.digests = {}
-        moved = set()
-        for workflow, declaration in place.loaded.declarations.items():
-            if not declaration.inputs:
-                continue
-            if workflow in previous and not concerns(snapshot.changed, declaration.inputs):
-                place.digests[workflow] = previous[workflow]
-                continue
-            place.digests[workflow] = digests(place.index, declaration.inputs)
-            if previous.get(workflow) != place.digests[workflow]:
-                moved.add(workflow)
-        return moved
-
 
 async def unless(stop: asyncio.Event, wanted: Awaitable[T]) -> T | None:
     """Return what is awaited; None when `stop` is set before it comes."""
@@ -563,93 +345,3 @@ async def unless(stop: asyncio.Event, wanted: Awaitable[T]) -> T | None:
         for one in (coming, stopped):
             one.cancel()
         await asyncio.wait({coming, stopped})
-
-
-def kind_of(settings: GitSource | DirectorySource) -> str:
-    return "Git" if isinstance(settings, GitSource) else "Directory"
-
-
-def ref(settings: GitSource | DirectorySource) -> str:
-    return settings.ref.text if isinstance(settings, GitSource) else ""
-
-
-def unread(settings: GitSource | DirectorySource, location: str) -> SourceStatus:
-    """Return the status of a source of which nothing is known yet."""
-    return SourceStatus(
-        name=settings.name, kind=kind_of(settings), location=location, ref=ref(settings)
-    )
-
-
-def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:
-    """Another place or ref under an old name is another generation of the source."""
-    if old is None:
-        return replace(fresh, suspended=suspend)
-    same = (old.kind, old.location, old.ref) == (fresh.kind, fresh.location, fresh.ref)
-    status = old if same else replace(fresh, generation=old.generation + 1)
-    suspended = suspend or old.suspension is not None
-    return replace(status, suspension=old.suspension, suspended=suspended)
-
-
-def told(place: Place, snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot with what is wrong between its files among its faults."""
-    between = place.reading.around.faults()
-    return replace(snapshot, faults=(*snapshot.faults, *between)) if between else snapshot
-
-
-def touched(place: Place, snapshot: Snapshot) -> list[str]:
-    """Return the manifests to look at: all on the first look, else those that changed."""
-    if snapshot.changed is None or place.snapshot is None:
-        before = place.snapshot.entries if place.snapshot else place.loaded.files
-        return [path for path in {**before, **snapshot.entries} if is_manifest(path, snapshot)]
-    return [path for path in snapshot.changed if is_manifest(path, snapshot)]
-
-
-def is_moved(status: WorkflowStatus, snapshot: Snapshot) -> bool:
-    """Tell whether a workflow's file may not be what its last valid spec was read from.
-
-    With something around it that may be broken by now, nobody knows.
-    """
-    entry = snapshot.entries.get(status.file)
-    return bool(status.blob) and (entry is None or entry.blob != status.blob or not status.valid)
-
-
-def last_valid(status: WorkflowStatus, index: Mapping[str, str]) -> Declaration | None:
-    """Return the declaration that a workflow had, if the parse cache still has it."""
-    if status.blob not in index:
-        return None
-    parsed = manifest.decode(
-        index[status.blob], source=status.source, path=status.file, blob=status.blob
-    )
-    named = (one.declaration for one in parsed.documents if one.name == status.name)
-    return next(named, None)
-
-
-def is_manifest(path: str, snapshot: Snapshot) -> bool:
-    if not path.endswith((".yaml", ".yml")):
-        return False
-    folder = snapshot.manifests
-    if folder and not path.startswith(folder + "/"):
-        return False
-    return not any(part.startswith(".") for part in path.split("/"))
-
-
-def concerns(changed: frozenset[str] | None, inputs: Iterable[Input]) -> bool:
-    """Tell whether one of these inputs may hold a path that changed."""
-    if changed is None:
-        return True
-    return any(keys.within(path, one.path) for path in changed for one in inputs)
-
-
-def is_trustworthy(place: Place) -> bool:
-    """Tell whether what was applied last may be taken up again: it was verified, or need not be."""
-    if isinstance(place.settings, DirectorySource) or place.settings.verify is None:
-        return True
-    found = find(place.status.conditions, conditions.VERIFIED)
-    return found is not None and found.status is Status.TRUE
-
-
-def digests(index: keys.Index | None, inputs: Iterable[Input]) -> Mapping[str, str]:
-    if index is None:
-        return NOTHING
-    found = {one.name: index.digest(one) for one in inputs}
-    return {name: digest for name, digest in found.items() if digest is not None}

@@ -23,6 +23,8 @@ from controller.model.run import FAILURES, Phase, Run
 Key: TypeAlias = tuple[str, str]
 """(source, workflow)"""
 
+EndFollower: TypeAlias = Callable[[Run, tuple[AnswerSchedule, ...]], None]
+
 
 def failures_after(before: int, phase: Phase) -> int:
     if phase is Phase.SUCCEEDED:
@@ -40,12 +42,12 @@ class Observations:
         self._statuses = {(status.source, status.name): status for status in statuses}
         self._active: dict[Key, dict[str, Run]] = {}
         self._keys: dict[str, Key] = {}
-        self._tell_end: Callable[[Run], None] = lambda _: None
+        self._tell_end: EndFollower = lambda *_: None
         for run in active:
             self._add(run)
 
-    def follow_ends(self, follower: Callable[[Run], None]) -> None:
-        """Tell `follower` of each run that ended, with its phase and outputs."""
+    def follow_ends(self, follower: EndFollower) -> None:
+        """Tell `follower` of each run that ended, with its phase and outputs, and what it opens."""
         self._tell_end = follower
 
     def status(self, key: Key) -> WorkflowStatus | None:
@@ -78,7 +80,7 @@ class Observations:
             case AnswerSchedule() | ForgetSchedule() | PutSuspension():
                 self._note(change)
             case CreateRun(run=run) | RetryRun(run=run) if run.parent is None:
-                self._take(run)  # a run that is a step of another answers no trigger
+                self._take(change)  # a run that is a step of another answers no trigger
             case ClaimRun(run=run_id, instance=instance, group=group):
                 self._update(run_id, instance=instance, group=group)
             case StartRun(run=run_id, at=at, inputs=inputs):
@@ -143,12 +145,17 @@ class Observations:
             failures = old.failures if change.suspension else 0
             self._statuses[key] = replace(old, suspension=change.suspension, failures=failures)
 
-    def _take(self, run: Run) -> None:
+    def _take(self, change: CreateRun | RetryRun) -> None:
         """A run that is over when it is made, as a skipped slot's is, ends at once."""
-        if run.phase.terminal:
-            self._tell_end(run)
+        if isinstance(change, CreateRun) and change.run.phase.terminal:
+            self._end(change.run, change.opens)
         else:
-            self._add(run)
+            self._add(change.run)
+
+    def _end(self, run: Run, opens: tuple[AnswerSchedule, ...]) -> None:
+        for one in opens:
+            self._answer(one)
+        self._tell_end(run, opens)
 
     def _add(self, run: Run) -> None:
         key = (run.source, run.workflow)
@@ -168,9 +175,8 @@ class Observations:
         if not self._active[key]:
             del self._active[key]
         self._settle(key, change, run)
-        self._tell_end(
-            replace(run, phase=change.phase, outputs=change.outputs, finished_at=change.at)
-        )
+        ended = replace(run, phase=change.phase, outputs=change.outputs, finished_at=change.at)
+        self._end(ended, change.opens)
 
     def _settle(self, key: Key, change: FinishRun, run: Run) -> None:
         status = self._statuses.get(key)

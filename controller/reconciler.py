@@ -104,9 +104,7 @@ class Reconciler:
     async def _reconcile(self, keys: list[Key]) -> None:
         now = self._clock.now()
         for key in keys:
-            declaration = self._loading.declaration(key)
-            await self._ends.follow(key, declaration, self._observations.status(key))
-        given = {key: self._ends.of(key) for key in keys}
+            await self._ends.recall(key, self._observations.status(key))
         found = ((key, self._plan(key, now)) for key in keys)
         plans = [(key, await self.complete(key, made, now)) for key, made in found if made]
         changes = [change for _, made in plans for change in made.changes]
@@ -114,7 +112,6 @@ class Reconciler:
             await self._recorder.record(*changes)
         self._outlet.passed(key for key, _ in plans)
         for key, made in plans:
-            self._ends.settle(key, given[key], made.changes)
             if made.wake_at is not None:
                 self._queue.add_at(key, made.wake_at)
             for run_id, reason in made.cancels:

@@ -37,17 +37,23 @@ class Recorder:
         self._observations = observations
         self._followers = list(followers)
         self._companion: Companion | None = None
+        self._completed: Callable[[Change], Change] = lambda change: change
 
     def accompany(self, companion: Companion) -> None:
         """Write what `companion` says beside each change from now on."""
         self._companion = companion
         self.follow(companion.follow)
 
+    def complete_with(self, completed: Callable[[Change], Change]) -> None:
+        """Have each change completed by what is written in the same transaction."""
+        self._completed = completed
+
     def follow(self, follower: Follower) -> None:
         self._followers.append(follower)
 
     async def record(self, *changes: Change) -> tuple[bool, ...]:
         """Write the changes in one transaction; return which were applied."""
+        changes = tuple(map(self._completed, changes))
         written = self._companion.accompanied(changes) if self._companion else changes
         applied = await self._store.record(*written)
         for change, one, done in zip(changes, written, applied, strict=True):

@@ -8,13 +8,13 @@ from pathlib import Path
 from controller import config as configuration
 from controller import manifest
 from controller.errors import UnreachableError, UsageError
-from controller.loading import is_manifest
 from controller.manifest.around import PLAIN, Around
 from controller.manifest.parse import known_by
 from controller.model.agent import Agent
 from controller.model.condition import WorkflowStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Declaration, Entry, Fault, ParsedFile, Snapshot
+from controller.place import is_manifest
 from controller.reconcile import desired
 from controller.reconcile.consequences import Consequences, consequences
 from controller.reconcile.preview import Preview, Side, digests_of, preview

@@ -1,6 +1,7 @@
 """`rondel describe`: the story of one thing, for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -85,7 +86,7 @@ def source_facts(found: SourceStatus) -> list[tuple[str, str]]:
         ("Ref", found.ref or "-"),
         ("Attempted", found.last_attempted_revision or "-"),
         ("Applied", found.last_applied_revision or "-"),
-        ("Applied at", f"{ago(found.last_success_at, now())} ago"),
+        ("Applied at", since(found.last_success_at)),
         ("Workflows", str(found.workflows)),
         ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
@@ -125,6 +126,10 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
         ("Last success", ago(found.last_success_at, moment)),
         ("Last failure", ago(found.last_failure_at, moment)),
     ]
+
+
+def since(moment: datetime | None) -> str:
+    return f"{ago(moment, now())} ago" if moment else "never"
 
 
 def suspended_words(found: WorkflowStatus | SourceStatus) -> str:

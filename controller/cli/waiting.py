@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from controller import config as configuration
 from controller import manifest
 from controller.cli.common import now
-from controller.loading import last_valid
 from controller.model import view
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Run
 from controller.model.source import Declaration
+from controller.place import last_valid
 from controller.reconcile.runs import group_key
 from controller.store.reader import Reader
 

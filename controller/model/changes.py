@@ -20,17 +20,6 @@ from controller.model.workflow import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateRun:
-    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists.
-
-    `steps` are rows that it begins with: results of the run that it runs again.
-    """
-
-    run: Run
-    steps: tuple[StepRun, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerSchedule:
     """All slots of a schedule up to `through` (UTC) are dealt with; also its first sighting."""
 
@@ -38,6 +27,19 @@ class AnswerSchedule:
     workflow: str
     schedule: str
     through: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRun:
+    """A new run row: Pending, or Skipped with its reason. Not applied when its id exists.
+
+    `steps` are rows that it begins with: results of the run that it runs again. `opens` as in
+    `FinishRun`.
+    """
+
+    run: Run
+    steps: tuple[StepRun, ...] = ()
+    opens: tuple[AnswerSchedule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,10 @@ class PutStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRun:
-    """The run is terminal. Updates the last_* fields of its workflow in the same transaction."""
+    """The run is terminal. Updates the last_* fields of its workflow in the same transaction.
+
+    `opens` are the ends that it opens for the workflows that wait for it, if it is applied.
+    """
 
     run: str
     phase: Phase
@@ -183,6 +188,7 @@ class FinishRun:
     outputs: Mapping[str, Json] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)  # as known by now; {}: as they were
     at: datetime
+    opens: tuple[AnswerSchedule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,9 @@ class Pass:
     def on_schedules(self) -> Iterator[Change]:
         declared = {one.identity: one for one in self.declaration.schedules}
         for identity in sorted(
-            {*self.before.answered} - {*declared} - upstream.markers(self.declaration)
+            {*self.before.answered}
+            - {*declared}
+            - upstream.names(self.declaration, self.observed.ends)
         ):
             yield forget(self.before, identity)
         for identity, one in sorted(declared.items()):

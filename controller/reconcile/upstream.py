@@ -1,8 +1,8 @@
 """Ends of upstream runs -> runs of the workflow that they trigger. Pure.
 
-What is answered is kept as a schedule's slots are: under a marker of its own, the time of the
-newest end dealt with; a first sighting counts from now. One end is (run id, its time): a run that
-is retried and ends again is another end.
+Two kinds of rows stand among those of the schedules: a marker, since when a trigger is followed (a
+first sighting counts from now), and each end that is open, until it is answered. One end is (run
+id, its time): a run that is retried and ends again is another end.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration
 from controller.model.workflow import Upstream
-from controller.reconcile.observed import CLOCK_ERROR
 
 PREFIX = "upstream:"
+OPEN = "end:"
 Mark = AnswerSchedule | ForgetSchedule
 
 
@@ -37,12 +37,46 @@ def key_of(source: str, trigger: Upstream) -> tuple[str, str]:
 
 
 def marker(source: str, trigger: Upstream) -> str:
-    """Return the name under which is kept what a trigger has answered; no schedule has such."""
+    """Return the name under which is kept that a trigger is followed; no schedule has such."""
     return PREFIX + "/".join(key_of(source, trigger))
 
 
-def markers(declaration: Declaration) -> frozenset[str]:
-    return frozenset(marker(declaration.source, one) for one in declaration.upstreams)
+def followed(name: str) -> tuple[str, str] | None:
+    """Return (source, workflow) of the upstream that a marker is of; None for another name."""
+    if not name.startswith(PREFIX):
+        return None
+    source, _, workflow = name.removeprefix(PREFIX).rpartition("/")
+    return source, workflow
+
+
+def open_name(end: Run) -> str:
+    """Return the name under which an end is open; no schedule has such."""
+    return f"{OPEN}{end.id}:{ended_at(end).isoformat()}"
+
+
+def opened(key: tuple[str, str], end: Run) -> AnswerSchedule:
+    """Return what opens an end for the workflow of that key."""
+    source, workflow = key
+    return AnswerSchedule(
+        source=source, workflow=workflow, schedule=open_name(end), through=ended_at(end)
+    )
+
+
+def run_of(name: str) -> str | None:
+    """Return the id of the run whose open end has this name; None for another name."""
+    return name.removeprefix(OPEN).partition(":")[0] if name.startswith(OPEN) else None
+
+
+def names(declaration: Declaration, ends: tuple[Run, ...]) -> set[str]:
+    """Return the names of rows that are not schedules and yet have their use."""
+    return {
+        name
+        for one in declaration.upstreams
+        for name in (
+            marker(declaration.source, one),
+            *map(open_name, ends_of(declaration, one, ends)),
+        )
+    }
 
 
 def ended_at(end: Run) -> datetime:
@@ -62,7 +96,7 @@ def ends_of(declaration: Declaration, trigger: Upstream, ends: tuple[Run, ...]) 
 def answers(
     declaration: Declaration, status: WorkflowStatus, ends: tuple[Run, ...], now: datetime
 ) -> tuple[list[Mark], list[Due]]:
-    """Return the marks of what this pass answers, and the ends that start runs, oldest first.
+    """Return what this pass follows and answers, and the ends that start runs, oldest first.
 
     While suspended the newest wanted end, and what came later, stays open: it runs at resume.
     """
@@ -72,29 +106,24 @@ def answers(
         name = marker(declaration.source, trigger)
         seen = ends_of(declaration, trigger, ends)
         wanted = [end for end in seen if end.phase in trigger.phases]
-        through = status.answered.get(name)
-        if through is not None and through - now > CLOCK_ERROR:
-            marks.append(forgotten(declaration, name))
-            through = None
-        if through is None:
-            marks.append(answered(declaration, name, now))
-            continue
-        if status.suspended and wanted:
+        if name not in status.answered:
+            marks.append(sighted(declaration, name, now))
+            wanted = []
+        elif status.suspended and wanted:
             seen, wanted = seen[: seen.index(wanted[-1])], []
-        if seen:
-            marks.append(answered(declaration, name, ended_at(seen[-1])))
+        marks += [answered(declaration, end) for end in seen]
         due += [Due(trigger, end) for end in wanted]
     return marks, sorted(due, key=lambda one: end_order(one.end))
 
 
-def answered(declaration: Declaration, name: str, through: datetime) -> AnswerSchedule:
+def sighted(declaration: Declaration, name: str, now: datetime) -> AnswerSchedule:
     source, workflow = declaration.key
-    return AnswerSchedule(source=source, workflow=workflow, schedule=name, through=through)
+    return AnswerSchedule(source=source, workflow=workflow, schedule=name, through=now)
 
 
-def forgotten(declaration: Declaration, name: str) -> ForgetSchedule:
+def answered(declaration: Declaration, end: Run) -> ForgetSchedule:
     source, workflow = declaration.key
-    return ForgetSchedule(source=source, workflow=workflow, schedule=name)
+    return ForgetSchedule(source=source, workflow=workflow, schedule=open_name(end))
 
 
 def identity(end: Run) -> str:

@@ -39,6 +39,8 @@ def _create_run(tx: Transaction, change: c.CreateRun) -> bool:
     for step in change.steps:
         for blob in step.artifacts.values():
             tx.name_blob(blob)
+    for end in change.opens:
+        _answer_schedule(tx, end)
     tx.tell(_created(run))
     return True
 
@@ -143,6 +145,8 @@ def _finish_run(tx: Transaction, change: c.FinishRun) -> bool:
         return False
     if change.phase is not Phase.SKIPPED:
         _note_finished(tx, change)
+    for end in change.opens:
+        _answer_schedule(tx, end)
     reason = {"reason": change.reason} if change.reason else {}
     tx.tell_of_run(change.run, f"Run{change.phase}", change.at, message=change.message, data=reason)
     return True

@@ -239,7 +239,7 @@ async def test_another_user_has_its_caches_beside_the_state_directory(tmp_path):
 def passable(folder: Path, *, to_others: bool) -> None:
     """The folders of the test's own that lead to `folder`."""
     for one in (folder, *folder.parents):
-        if one.name.startswith(("pytest-", folder.name)):
+        if one.name.startswith(("pytest-", "popen-", folder.name)):  # "popen-": a worker's
             one.chmod(0o711 if to_others else 0o700)
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.source.folder import Folder
@@ -43,7 +43,14 @@ def edit(root: Path, kind: str, name: str, other: str, text: str) -> set[str]:
                 place.symlink_to(os.path.relpath(target, place.parent))
     except OSError:
         pass
-    return {name, other, *(str(Path(one).parent) for one in (name, other) if "/" in one)}
+    names = {name, other, through_links(root, place)}
+    return {*names, *(str(Path(one).parent) for one in names if "/" in one)}
+
+
+def through_links(root: Path, place: Path) -> str:
+    """Return what is written to at `place`: the kernel tells of a link's target, not of the link."""
+    end, top = Path(os.path.realpath(place)), Path(os.path.realpath(root))  # also in a circle
+    return str(end.relative_to(top)) if end.is_relative_to(top) else ""
 
 
 def git(root: Path, *words: str) -> str:
@@ -82,7 +89,11 @@ def settle(folder: Folder, places: set[str]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(EDITS, min_size=1, max_size=6), min_size=1, max_size=5), st.booleans())
+@given(
+    batches=st.lists(st.lists(EDITS, min_size=1, max_size=6), min_size=1, max_size=5),
+    hinted=st.booleans(),
+)
+@example(batches=[[("link", "b", "a.yaml", "")], [("in place", "b", "b", "")]], hinted=True)
 def test_a_folder_after_any_edits_is_what_git_would_commit(batches, hinted):
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "root"

@@ -8,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import manifest
-from controller.model.changes import AnswerSchedule, CreateRun, FinishRun, PutWorkflow
+from controller.model.changes import (
+    AnswerSchedule,
+    CreateRun,
+    FinishRun,
+    ForgetSchedule,
+    PutWorkflow,
+)
 from controller.model.condition import WorkflowStatus
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration
 from controller.model.workflow import ConcurrencyPolicy, Upstream
 from controller.reconcile.plan import Observed, plan
-from controller.reconcile.upstream import ended_at
+from controller.reconcile.upstream import ended_at, open_name
 
 NOON = datetime(2027, 3, 10, 12, 0, tzinfo=UTC)
 MARK = "upstream:main/first"
@@ -36,13 +42,19 @@ def ended(minute, phase=Phase.SUCCEEDED, **fields) -> Run:
     return replace(made, **fields)
 
 
+def followed(*ends, **fields) -> WorkflowStatus:
+    """Return the status of a workflow for which these ends are open."""
+    answered = {MARK: NOON, **{open_name(one): one.finished_at for one in ends}}
+    return WorkflowStatus(source="main", name="w", answered=answered, **fields)
+
+
 def planned(*ends, status=None, active=(), params=None, **fields):
     trigger = Upstream(workflow="first", params=params or {})
     fields = {"upstreams": (trigger,), **fields}
     declaration = Declaration(
         source="main", name="w", file="w.yaml", document=0, blob="b", spec_digest="d", **fields
     )
-    status = status or WorkflowStatus(source="main", name="w", answered={MARK: NOON})
+    status = status or followed(*ends)
     observed = Observed(key=("main", "w"), status=status, active=tuple(active), ends=ends)
     return plan(declaration, observed, NOON + timedelta(hours=2)).changes
 
@@ -51,7 +63,11 @@ def made(changes):
     return [one.run for one in changes if isinstance(one, CreateRun)]
 
 
-def through(changes):
+def closed(changes):
+    return [one.schedule for one in changes if isinstance(one, ForgetSchedule)]
+
+
+def sighted(changes):
     return [one.through for one in changes if isinstance(one, AnswerSchedule)]
 
 
@@ -62,28 +78,36 @@ def test_a_wanted_end_starts_a_run_with_the_upstreams_outputs():
     assert (run.trigger, run.phase) == (Trigger.UPSTREAM, Phase.PENDING)
     assert run.params == {"rows": 3, "by": "first-1"}
     assert run.identity == "upstream:first-1:2027-03-10T12:01:00+00:00"
-    assert through(changes) == [ended(1).finished_at]
+    assert closed(changes) == [open_name(ended(1))]
 
 
 def test_the_first_sighting_counts_from_now():
     fresh = WorkflowStatus(source="main", name="w")
     changes = planned(ended(1), status=fresh)
     assert made(changes) == []
-    assert through(changes) == [NOON + timedelta(hours=2)]
+    assert sighted(changes) == [NOON + timedelta(hours=2)]
 
 
 @pytest.mark.parametrize("phase", [Phase.FAILED, Phase.SKIPPED, Phase.CANCELLED])
 def test_an_end_in_another_phase_is_answered_by_nothing(phase):
     changes = planned(ended(1, phase))
-    assert (made(changes), through(changes)) == ([], [ended(1).finished_at])
+    assert (made(changes), closed(changes)) == ([], [open_name(ended(1))])
 
 
-def test_a_mark_that_a_wrong_clock_set_is_forgotten_and_it_counts_from_now():
-    far = WorkflowStatus(source="main", name="w", answered={MARK: NOON + timedelta(days=400)})
-    changes = planned(ended(1), status=far)
-    assert made(changes) == []
-    assert [type(one).__name__ for one in changes[-2:]] == ["ForgetSchedule", "AnswerSchedule"]
-    assert through(changes) == [NOON + timedelta(hours=2)]
+@pytest.mark.parametrize("days", [-400, 400])
+def test_an_end_counts_whatever_the_clock_said_when_it_came_and_when_it_was_followed(days):
+    ends = ended(days * 1440), ended(1)
+    runs = made(planned(*ends, concurrency_policy=ConcurrencyPolicy.ALLOW))
+    assert {one.identity.split(":")[1] for one in runs} == {one.id for one in ends}
+
+
+def test_an_open_end_without_a_run_or_a_trigger_is_forgotten():
+    gone = ended(7)
+    assert closed(planned(ended(1), status=followed(ended(1), gone))) == sorted(
+        map(open_name, (ended(1), gone)), reverse=True
+    )
+    left = closed(planned(ended(1), upstreams=()))
+    assert left == [open_name(ended(1)), MARK]
 
 
 def test_a_retried_run_that_ends_again_triggers_again():
@@ -116,7 +140,7 @@ def test_with_allow_every_end_has_its_run():
 def test_while_suspended_the_newest_wanted_end_stays_open():
     changes = planned(ended(1), ended(2), ended(3, Phase.FAILED), suspended=True)
     assert made(changes) == []
-    assert through(changes) == [ended(1).finished_at]
+    assert closed(changes) == [open_name(ended(1))]
 
 
 @given(
@@ -126,18 +150,15 @@ def test_while_suspended_the_newest_wanted_end_stays_open():
 )
 def test_every_wanted_end_is_answered_once_or_gives_way_to_a_newer(steps):
     """Each step is an upstream's end, seen suspended or not; the state is planned from anew."""
-    status = WorkflowStatus(source="main", name="w", answered={MARK: NOON})
-    ends, runs = [], {}
+    ends, runs, done = [], {}, set()
     for minute, (phase, suspended) in enumerate([*steps, (Phase.FAILED, False)], start=1):
         ends.append(ended(minute, phase))
-        open_ = [one for one in ends if ended_at(one) > status.answered[MARK]]
-        changes = planned(*open_, status=status, suspended=suspended)
+        changes = planned(*(one for one in ends if open_name(one) not in done), suspended=suspended)
         for run in made(changes):
             assert run.id not in runs
             runs[run.id] = run
-        for moment in through(changes):
-            status = replace(status, answered={MARK: moment})
-    assert status.answered[MARK] == ends[-1].finished_at
+        done |= {*closed(changes)}
+    assert done == {*map(open_name, ends)}
     wanted = [one for one in ends if one.phase is Phase.SUCCEEDED]
     answered = {run.identity.split(":")[1] for run in runs.values()}
     assert answered <= {one.id for one in wanted}
@@ -165,12 +186,13 @@ class Following:
 
     def __init__(self, policy: ConcurrencyPolicy) -> None:
         self.policy = policy
-        self.answered = dict.fromkeys(MARKS, NOON)
+        self.answered = dict.fromkeys(MARKS, NOON)  # and the open ends
         self.ends: list[Run] = []
         self.runs: dict[str, Run] = {}
 
     def see(self, *ends: Run, suspended: bool) -> None:
         self.ends += ends
+        self.answered |= {open_name(one): ended_at(one) for one in ends}
         self.take(self.planned(suspended=suspended))
         assert self.planned(suspended=suspended) == (), "planning again gives nothing to do"
 
@@ -181,7 +203,7 @@ class Following:
             "upstreams": (Upstream(workflow="first"), Upstream(workflow="other")),
         }
         changes = planned(
-            *(one for one in self.ends if ended_at(one) > self.answered[mark_of(one)]),
+            *(one for one in self.ends if open_name(one) in self.answered),
             status=WorkflowStatus(source="main", name="w", answered=self.answered),
             active=self.waiting(),
             **declaration,
@@ -197,9 +219,8 @@ class Following:
                 assert self.runs[one.run].phase is Phase.PENDING
                 self.runs[one.run] = replace(self.runs[one.run], phase=one.phase, reason=one.reason)
             else:
-                assert isinstance(one, AnswerSchedule)
-                assert one.through >= self.answered[one.schedule], "a mark never goes back"
-                self.answered[one.schedule] = one.through
+                assert isinstance(one, ForgetSchedule)
+                del self.answered[one.schedule]
 
     def waiting(self) -> list[Run]:
         return [one for one in self.runs.values() if one.phase is Phase.PENDING]
@@ -210,10 +231,6 @@ class Following:
 
     def of(self, end: Run) -> list[Run]:
         return [one for one in self.runs.values() if one.identity.split(":")[1] == end.id]
-
-
-def mark_of(end: Run) -> str:
-    return f"upstream:main/{end.workflow}"
 
 
 @given(policy=POLICIES, steps=STEPS)
