@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from tests.e2e.controller_process import ON_CHANGE, manifest
+from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
 
 
 @pytest.fixture
@@ -165,3 +165,49 @@ def test_a_hostile_path_is_no_markup_and_moves_no_cursor(repository, rondel):
             assert mark not in outside
     assert not any(line.startswith("# ") for line in told.splitlines())
     assert told.count("<details>") == told.count("</details>") == 1
+
+
+def test_what_a_controller_runs_is_what_plan_said(repository, rondel, tmp_path):
+    folder, commit = repository
+    controller = ControllerProcess(tmp_path, "--source", folder.as_uri()).start()
+    try:
+        controller.until(lambda: ended(controller) == {"reads", "same"}, "the first runs")
+        old = {one.id for one in controller.runs()}
+        commit(
+            data__n="2",
+            flows__timed_yaml=manifest("timed", "echo", "  schedules: [{cron: '0 3 1 1 *'}]\n"),
+            flows__gone_yaml=None,
+            flows__new_yaml=manifest("new", "true", ON_CHANGE),
+        )
+        _, said, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+        running = {name for name, one in said.items() if one["action"] == "Run"}
+        assert running == {"reads", "new"}
+        controller.until(lambda: running <= ended(controller, but=old), "what was said")
+        head = f"main@sha1:{revision(folder)}"
+        controller.until(
+            lambda: (
+                {one.name: one for one in controller.look(lambda r: r.workflows())}[
+                    "timed"
+                ].revision
+                == head
+            ),
+            "the whole commit is loaded",
+        )
+        assert ended(controller, but=old) == running
+        gone = controller.look(lambda reader: reader.workflow("ops", "gone"))
+        assert gone.retired
+    finally:
+        controller.stop()
+
+
+def ended(controller, but=()):
+    return {
+        one.workflow for one in controller.runs() if one.id not in but and one.phase == "Succeeded"
+    }
+
+
+def revision(folder):
+    told = subprocess.run(
+        ["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    )
+    return told.stdout.strip()
