@@ -211,3 +211,28 @@ def revision(folder):
         ["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
     )
     return told.stdout.strip()
+
+
+def test_against_what_is_loaded_a_retired_workflow_is_not_retired_again(
+    repository, rondel, tmp_path
+):
+    folder, commit = repository
+    controller = ControllerProcess(tmp_path, "--source", folder.as_uri()).start()
+    try:
+        controller.until(lambda: ended(controller) == {"reads", "same"}, "the first runs")
+        commit(flows__gone_yaml=None)
+        controller.until(
+            lambda: controller.look(lambda reader: reader.workflow("ops", "gone")).retired,
+            "it is retired",
+        )
+    finally:
+        controller.stop()
+    image = manifest("same", "true", ON_CHANGE) + "      image: ghcr.io/acme/tool:1\n"
+    (folder / "flows" / "same.yaml").write_text(image)
+    done = rondel("plan", "--source", folder, "--state-dir", controller.state, "-o", "json")
+    shown = json.loads(done.stdout)
+    found = {one["name"]: one for one in shown["workflows"]}
+    assert "gone" not in found
+    assert {name for name, one in found.items() if one["action"] == "Run"} == {"same"}
+    assert [one["step"] for one in found["same"]["causes"]] == [None, "a"]
+    assert [(one["kind"], one["name"]) for one in shown["widened"]] == [("NewRegistry", "ghcr.io")]
