@@ -1,14 +1,15 @@
 """Which work follows from a change of desired state, and because of which file."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from enum import StrEnum
 
+from controller.manifest import raw
 from controller.model.source import Declaration, Entry, Fault
-from controller.model.workflow import Input
-from controller.reconcile.consequences import Consequences, consequences
+from controller.model.workflow import Input, Json
 from controller.reconcile.keys import Index, normal
+from controller.reconcile.status import fires
 
 
 class ChangeKind(StrEnum):
@@ -32,15 +33,19 @@ class Side:
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # workflow -> input
     entries: Mapping[str, Entry] | None = None
+    bodies: Mapping[str, str] = field(default_factory=dict)  # workflow -> canonical JSON, if known
     invalid: Mapping[str, Fault] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
+    """A chain from a file to a step; `uses` is the called workflow that it goes through."""
+
     message: str
     file: str | None = None
     input: str | None = None
     step: str | None = None
+    uses: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,6 @@ class Preview:
     change: ChangeKind
     action: Action
     causes: tuple[Cause, ...] = ()
-    follows: Consequences = field(default_factory=Consequences)
 
 
 def digests_of(
@@ -66,19 +70,15 @@ def digests_of(
     return found
 
 
-def preview(base: Side, head: Side, now: datetime) -> list[Preview]:
+def preview(base: Side, head: Side) -> list[Preview]:
     """Return every workflow of either side, by name.
 
     A manifest that is invalid at the head keeps its last valid spec: nothing follows from it.
     """
     names = sorted({*base.declarations, *head.declarations} - {*head.invalid})
-    return [
-        replace(
-            one(name, base, head),
-            follows=consequences(base.declarations.get(name), head.declarations.get(name), now),
-        )
-        for name in names
-    ]
+    found = {name: one(name, base, head) for name in names}
+    changed = {name for name, each in found.items() if each.change is not ChangeKind.NONE}
+    return [with_called(each, changed, head) for each in found.values()]
 
 
 def one(name: str, base: Side, head: Side) -> Preview:
@@ -88,26 +88,68 @@ def one(name: str, base: Side, head: Side) -> Preview:
         return Preview(name=name, change=ChangeKind.REMOVED, action=Action.RETIRE, causes=(cause,))
     causes = tuple(causes_of(name, before, after, base, head))
     if before is None:
-        return Preview(
-            name=name, change=ChangeKind.ADDED, action=action_of(after, causes), causes=causes
-        )
-    if not causes:
+        action = action_of(after, new_spec=True, new_inputs=True)  # a first sighting is both
+        return Preview(name=name, change=ChangeKind.ADDED, action=action, causes=causes)
+    new_spec = before.spec_digest != after.spec_digest
+    new_inputs = dict(base.digests.get(name, {})) != dict(head.digests.get(name, {}))
+    if not new_spec and not new_inputs:
         return Preview(name=name, change=ChangeKind.NONE, action=Action.NOTHING)
-    return Preview(
-        name=name, change=ChangeKind.CHANGED, action=action_of(after, causes), causes=causes
+    action = action_of(after, new_spec=new_spec, new_inputs=new_inputs)
+    return Preview(name=name, change=ChangeKind.CHANGED, action=action, causes=causes)
+
+
+def with_called(found: Preview, changed: set[str], head: Side) -> Preview:
+    """Add what reaches a workflow through those that its steps use.
+
+    A change of a called workflow is none of its caller's: no `onChange` fires, but its next run
+    is another one.
+    """
+    after = head.declarations.get(found.name)
+    if after is None or found.change is ChangeKind.ADDED:
+        return found
+    called = [name for name in reached(after, head) if name in changed]
+    causes = (*found.causes, *(call_cause(found.name, name, head) for name in called))
+    if found.action is Action.NOTHING and called:
+        return replace(found, causes=causes, action=at_slot(after))
+    return replace(found, causes=causes)
+
+
+def reached(declaration: Declaration, head: Side) -> list[str]:
+    """Return every workflow that runs as a part of this one, the nearest first."""
+    found: list[str] = []
+    waiting = list(declaration.calls)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found and name != declaration.name:
+            found.append(name)
+            waiting += head.declarations[name].calls if name in head.declarations else ()
+    return found
+
+
+def call_cause(caller: str, called: str, head: Side) -> Cause:
+    one = head.declarations.get(called)
+    using = (
+        step["name"]
+        for step in steps_of(caller, head)
+        if raw.mapping(step, "uses").get("workflow") == called
+    )
+    return Cause(
+        message=f"the workflow {called} that it uses changed",
+        file=one.file if one else None,
+        step=next(using, None),
+        uses=called,
     )
 
 
-def action_of(after: Declaration, causes: tuple[Cause, ...]) -> Action:
-    """Return what follows at once: a run, a run at the next slot, or nothing."""
-    if after.suspended:
-        return Action.NOTHING
-    trigger = after.on_change
-    by_spec = any(cause.input is None for cause in causes)
-    by_input = any(cause.input is not None for cause in causes)
-    if trigger is not None and ((trigger.spec and by_spec) or (trigger.inputs and by_input)):
+def action_of(after: Declaration, *, new_spec: bool, new_inputs: bool) -> Action:
+    """Return what follows at once, as the planner does: a run, a run at the next slot, nothing."""
+    if not after.suspended and fires(after.on_change, new_spec=new_spec, new_inputs=new_inputs):
         return Action.RUN
-    return Action.AT_SLOT if after.schedules else Action.NOTHING
+    return at_slot(after)
+
+
+def at_slot(after: Declaration) -> Action:
+    return Action.AT_SLOT if after.schedules and not after.suspended else Action.NOTHING
 
 
 def causes_of(
@@ -118,11 +160,13 @@ def causes_of(
         return
     if before.spec_digest != after.spec_digest:
         yield Cause(file=after.file, message="the spec changed")
+        yield from step_causes(name, after, base, head)
     for wanted in after.inputs:
         old = base.digests.get(name, {}).get(wanted.name)
         new = head.digests.get(name, {}).get(wanted.name)
         if old != new:
-            yield from input_causes(wanted, base, head)
+            for cause in input_causes(wanted, base, head):
+                yield from at_steps(cause, name, head)
 
 
 def input_causes(wanted: Input, base: Side, head: Side) -> Iterator[Cause]:
@@ -138,6 +182,46 @@ def input_causes(wanted: Input, base: Side, head: Side) -> Iterator[Cause]:
 
 
 def word(path: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> str:
-    if path not in before:
-        return "the file was added"
-    return "the file changed" if path in after else "the file was removed"
+    return f"the file {how(path in before, path in after)}"
+
+
+def how(was: bool, remains: bool) -> str:
+    if not was:
+        return "was added"
+    return "changed" if remains else "was removed"
+
+
+def steps_of(name: str, side: Side) -> list[dict[str, Json]]:
+    """Return a workflow's steps, hooks and finally steps as written; none when nobody knows them.
+
+    A step without mounts has those of the workflow's defaults.
+    """
+    body = side.bodies.get(name)
+    if body is None:
+        return []
+    spec = json.loads(body)["spec"]
+    defaults = raw.mapping(spec, "defaults")
+    shared: dict[str, Json] = {key: defaults[key] for key in ("mounts", "image") if key in defaults}
+    return [{**shared, **step} for _, _, step in raw.steps(spec)]
+
+
+def step_causes(name: str, after: Declaration, base: Side, head: Side) -> Iterator[Cause]:
+    """Yield the steps that differ, where both texts are known."""
+    if name not in base.bodies or name not in head.bodies:
+        return
+    before = {step["name"]: step for step in steps_of(name, base)}
+    now = {step["name"]: step for step in steps_of(name, head)}
+    for step in [*now, *(gone for gone in before if gone not in now)]:
+        if before.get(step) != now.get(step):
+            message = f"the step {how(step in before, step in now)}"
+            yield Cause(message=message, file=after.file, step=step)
+
+
+def at_steps(cause: Cause, name: str, head: Side) -> Iterator[Cause]:
+    """Yield the cause once for each step that mounts its input; once alone when none does."""
+    mounting = [
+        step["name"]
+        for step in steps_of(name, head)
+        if any(mount.get("input") == cause.input for _, mount in raw.entries(step, "mounts"))
+    ]
+    yield from (replace(cause, step=step) for step in mounting or [None])

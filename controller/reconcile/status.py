@@ -8,6 +8,7 @@ from controller.model.changes import PutWorkflow
 from controller.model.condition import MISSED, WorkflowStatus, find
 from controller.model.run import Event
 from controller.model.source import Declaration
+from controller.model.workflow import OnChange
 from controller.reconcile import expectation
 from controller.reconcile.observed import Observed
 from controller.reconcile.suspension import is_suspended
@@ -44,12 +45,18 @@ def sighted(
 
 def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:
     """Tell whether `onChange` asks for a run of what just changed; a first sighting is both."""
-    trigger = declaration.on_change
-    if trigger is None or before.change == after.change:
+    if before.change == after.change:
         return False
     first = before.generation == 0
     new_spec = first or before.spec_digest != after.spec_digest
     new_inputs = first or dict(before.inputs) != dict(after.inputs)
+    return fires(declaration.on_change, new_spec=new_spec, new_inputs=new_inputs)
+
+
+def fires(trigger: OnChange | None, *, new_spec: bool, new_inputs: bool) -> bool:
+    """Tell whether `onChange` asks for a run of such a change."""
+    if trigger is None:
+        return False
     return (trigger.spec and new_spec) or (trigger.inputs and new_inputs)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import environment
-from tests.e2e.controller_process import ON_CHANGE, manifest
+from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
 
 
 @pytest.fixture
@@ -94,40 +94,153 @@ def test_the_exit_code_says_whether_work_follows(repository, rondel):
     assert rondel("plan", "--source", folder, "--base", "no-such").returncode == 2
 
 
-def test_new_times_and_new_rights_are_told(repository, rondel):
+CALLER = """apiVersion: rondel/v1alpha1
+kind: Workflow
+metadata: {name: caller}
+spec:
+  triggers: [{onChange: [spec, inputs]}]
+  schedules: [{cron: '0 3 * * *'}]
+  steps: [{name: ask, uses: {workflow: same}}]
+"""
+
+
+def test_the_chain_goes_from_the_file_through_the_input_to_the_step(repository, rondel):
     folder, commit = repository
-    often = "  schedules: [{name: t, cron: '0 * * * *'}]\n  secrets: [key]\n"
-    commit(flows__timed_yaml=manifest("timed", "true", often))
+    mounting = manifest("mounts", "true", "  inputs: [{name: data, path: data}]\n")
+    commit(flows__mounts_yaml=mounting + "      mounts: [{input: data, path: .}]\n")
+    commit(data__n="2")
     _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
-    old, new = sorted(found["timed"]["schedules"], key=lambda one: one["runsPerMonth"])
-    assert (old["schedule"], len(old["before"]), old["after"]) == ("0 3 * * * UTC", 5, [])
-    assert (new["schedule"], new["before"], len(new["after"])) == ("t", [], 5)
-    assert (old["runsPerMonth"], new["runsPerMonth"]) == (-30, 720)
-    assert found["timed"]["grants"] == [{"kind": "Secret", "name": "key"}]
-    assert found["same"]["schedules"] == found["same"]["grants"] == []
+    (cause,) = found["mounts"]["causes"]
+    assert (cause["file"], cause["input"], cause["step"]) == ("data/n", "data", "a")
 
 
-def test_markdown_for_a_pull_request_lets_no_file_write_it(repository, rondel):
+def test_a_called_workflow_that_changed_is_told_of_its_caller_and_runs_it_at_its_slot(
+    repository, rondel
+):
     folder, commit = repository
-    hostile = "x` | <img src=a> @ada"
-    commit(data__n="2", **{f"data__{hostile}": "1", "flows__bad_yaml": "apiVersion: rondel/x\n"})
-    done = rondel(
-        "plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD", "-o", "markdown"
+    commit(flows__caller_yaml=CALLER)
+    commit(flows__same_yaml=manifest("same", "echo", ON_CHANGE))
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    assert (found["caller"]["change"], found["caller"]["action"]) == ("None", "AtSlot")
+    (cause,) = found["caller"]["causes"]
+    assert (cause["file"], cause["step"], cause["uses"]) == ("flows/same.yaml", "ask", "same")
+    assert [one["step"] for one in found["same"]["causes"]] == [None, "a"]
+
+
+def test_a_new_workflow_runs_at_first_sight_also_when_only_inputs_start_it(repository, rondel):
+    folder, commit = repository
+    only = "  triggers: [{onChange: [inputs]}]\n  inputs: [{name: no, path: nothing-there}]\n"
+    commit(flows__fresh_yaml=manifest("fresh", "true", only))
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    assert found["fresh"]["action"] == "Run"
+
+
+def test_what_else_follows_is_told_under_names_of_its_own(repository, rondel):
+    folder, commit = repository
+    hourly = "  schedules: [{cron: '0 * * * *'}]\n  secrets: [token]\n"
+    commit(flows__timed_yaml=manifest("timed", "true", hourly))
+    words = ("plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD")
+    shown = json.loads(rondel(*words, "-o", "json").stdout)
+    assert sorted(one["monthly"] for one in shown["schedules"]) == [-30, 720]
+    assert [len(one["after"]) for one in shown["schedules"] if one["monthly"] == 720] == [5]
+    assert [(one["kind"], one["name"]) for one in shown["widened"]] == [("NewSecret", "token")]
+    assert yaml.safe_load(rondel(*words, "-o", "yaml").stdout)["widened"] == shown["widened"]
+    text = rondel(*words).stdout
+    assert "~ ops/timed: runs at its next slot" in text
+    assert "    wider: asks for the secret token" in text
+
+
+HOSTILE = "a`|<img src=x onerror=y>\n# @all [x](javascript:y)\x1b[2J"
+
+
+def test_a_hostile_path_is_no_markup_and_moves_no_cursor(repository, rondel):
+    folder, _ = repository
+    (folder / "data" / HOSTILE.replace("/", "")).write_text("1")
+    words = ("plan", "--source", folder, "--base", "HEAD")
+    assert "\x1b" not in rondel(*words).stdout
+    told = rondel(*words, "-o", "markdown").stdout
+    assert told.startswith("**rondel plan** `HEAD` to the files as they are: 1 runs now")
+    assert "\x1b" not in told
+    for line in told.splitlines():
+        assert line.count("`") % 2 == 0
+        outside = "".join(line.split("`")[::2])
+        for mark in ("<img", "@all", "[x]"):
+            assert mark not in outside
+    assert not any(line.startswith("# ") for line in told.splitlines())
+    assert told.count("<details>") == told.count("</details>") == 1
+
+
+def test_what_a_controller_runs_is_what_plan_said(repository, rondel, tmp_path):
+    folder, commit = repository
+    controller = ControllerProcess(tmp_path, "--source", folder.as_uri()).start()
+    try:
+        controller.until(lambda: ended(controller) == {"reads", "same"}, "the first runs")
+        old = {one.id for one in controller.runs()}
+        commit(
+            data__n="2",
+            flows__timed_yaml=manifest("timed", "echo", "  schedules: [{cron: '0 3 1 1 *'}]\n"),
+            flows__gone_yaml=None,
+            flows__new_yaml=manifest("new", "true", ON_CHANGE),
+        )
+        _, said, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+        running = {name for name, one in said.items() if one["action"] == "Run"}
+        assert running == {"reads", "new"}
+        controller.until(lambda: running <= ended(controller, but=old), "what was said")
+        head = f"main@sha1:{revision(folder)}"
+        controller.until(
+            lambda: (
+                {one.name: one for one in controller.look(lambda r: r.workflows())}[
+                    "timed"
+                ].revision
+                == head
+            ),
+            "the whole commit is loaded",
+        )
+        assert ended(controller, but=old) == running
+        gone = controller.look(lambda reader: reader.workflow("ops", "gone"))
+        assert gone.retired
+    finally:
+        controller.stop()
+
+
+def ended(controller, but=()):
+    return {
+        one.workflow for one in controller.runs() if one.id not in but and one.phase == "Succeeded"
+    }
+
+
+def revision(folder):
+    told = subprocess.run(
+        ["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
     )
-    text = done.stdout
-    assert text.startswith("**Rondel plan**: 1 changed, ")
-    assert "| Changed | `ops/reads` | runs now | " in text
-    assert "`` data/x` \\| <img src=a> @ada ``" in text, "inside one code span"
-    assert "**Faults**" in text
+    return told.stdout.strip()
 
 
-def test_the_tree_says_what_follows(repository, rondel):
+def test_against_what_is_loaded_a_retired_workflow_is_not_retired_again(
+    repository, rondel, tmp_path
+):
     folder, commit = repository
-    commit(data__n="2", flows__gone_yaml=None)
-    done = rondel("plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD")
-    assert "~ ops/reads: runs now" in done.stdout
-    assert "the file changed: data/n (input data)" in done.stdout
-    assert "- ops/gone: is retired" in done.stdout
+    controller = ControllerProcess(tmp_path, "--source", folder.as_uri()).start()
+    try:
+        controller.until(lambda: ended(controller) == {"reads", "same"}, "the first runs")
+        commit(flows__gone_yaml=None)
+        controller.until(
+            lambda: controller.look(lambda reader: reader.workflow("ops", "gone")).retired,
+            "it is retired",
+        )
+    finally:
+        controller.stop()
+    image = manifest("same", "true", ON_CHANGE) + "      image: registry.example.com/acme/tool:1\n"
+    (folder / "flows" / "same.yaml").write_text(image)
+    done = rondel("plan", "--source", folder, "--state-dir", controller.state, "-o", "json")
+    shown = json.loads(done.stdout)
+    found = {one["name"]: one for one in shown["workflows"]}
+    assert "gone" not in found
+    assert {name for name, one in found.items() if one["action"] == "Run"} == {"same"}
+    assert [one["step"] for one in found["same"]["causes"]] == [None, "a"]
+    assert [(one["kind"], one["name"]) for one in shown["widened"]] == [
+        ("NewRegistry", "registry.example.com")
+    ]
 
 
 JOBS = sorted((Path(__file__).parents[2] / "examples" / "ci").glob("*.yml"))
@@ -157,4 +270,4 @@ def test_the_jobs_for_ci_say_what_follows(file, repository, tmp_path):
     for line in asked:
         env = environment(PATH=path, BASE="HEAD~1")
         subprocess.run(["sh", "-c", line], cwd=folder, env=env, check=True, capture_output=True)
-    assert "| Changed | `ops/reads` | runs now | " in (folder / "plan.md").read_text()
+    assert "| `~` | `ops/reads` | runs now | " in (folder / "plan.md").read_text()

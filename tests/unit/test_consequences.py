@@ -1,105 +1,117 @@
-"""What a change of a manifest brings besides a run: other times, other rights."""
+"""What follows from a change beside runs: slots, images, permissions."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from controller.cli.plan_text import code, escaped
-from controller.model.source import Declaration
-from controller.model.workflow import Schedule, Upstream, Webhook
-from controller.reconcile.consequences import MOST, Grant, consequences
+from controller import manifest
+from controller.reconcile.consequences import Widening, consequences, registry_of
+from controller.reconcile.preview import Side
 
-NOON = datetime(2027, 3, 10, 12, 0, tzinfo=UTC)
-DAILY = Schedule(name="daily", cron="0 3 * * *")
-PLAIN = Declaration(source="s", name="w", file="w.yaml", document=0, blob="b", spec_digest="d")
+NOW = datetime(2027, 1, 10, 12, tzinfo=UTC)
 
 
-def scheduled(*schedules, **fields):
-    return replace(PLAIN, schedules=schedules, **fields)
-
-
-def times(before, after):
-    return consequences(before, after, NOON).times
-
-
-def test_what_stays_as_it_is_has_no_consequences():
-    assert times(scheduled(DAILY), scheduled(DAILY, spec_digest="d2")) == ()
-
-
-def test_a_moved_schedule_shows_its_next_five_slots_before_and_after():
-    [moved] = times(scheduled(DAILY), scheduled(replace(DAILY, cron="0 */12 * * *")))
-    assert moved.schedule == "daily"
-    assert moved.before == tuple(NOON + timedelta(hours=15, days=n) for n in range(5))
-    assert moved.after == tuple(NOON + timedelta(hours=12 * n) for n in range(1, 6))
-    assert moved.runs_per_month == 30
-
-
-def test_another_zone_is_another_time():
-    [moved] = times(scheduled(DAILY), scheduled(replace(DAILY, time_zone="Asia/Kolkata")))
-    assert moved.after[0] == datetime(2027, 3, 10, 21, 30, tzinfo=UTC)
-    assert moved.runs_per_month == 0
-
-
-def test_a_new_manifest_brings_its_schedules_and_a_removed_one_takes_them():
-    [brought] = times(None, scheduled(DAILY))
-    assert (brought.before, len(brought.after), brought.runs_per_month) == ((), 5, 30)
-    [taken] = times(scheduled(DAILY), None)
-    assert (len(taken.before), taken.after, taken.runs_per_month) == (5, (), -30)
-
-
-def test_suspending_takes_every_slot_away():
-    [rests] = times(scheduled(DAILY), scheduled(DAILY, suspended=True))
-    assert (rests.after, rests.runs_per_month) == ((), -30)
-
-
-def test_an_unnamed_schedule_that_is_edited_is_one_gone_and_one_new():
-    found = times(scheduled(Schedule(cron="0 3 * * *")), scheduled(Schedule(cron="0 4 * * *")))
-    assert sorted(one.runs_per_month for one in found) == [-30, 30]
-    assert {one.schedule for one in found} == {"0 3 * * * UTC", "0 4 * * * UTC"}
-
-
-def test_slots_of_every_second_are_counted_so_far_and_no_farther():
-    [often] = times(None, scheduled(Schedule(cron="* * * * * *")))
-    assert often.runs_per_month == MOST
-
-
-def test_what_is_named_for_the_first_time_is_a_grant():
-    after = replace(
-        PLAIN,
-        secrets=("key", "old"),
-        agents=("fetcher",),
-        alerts=("ops",),
-        webhooks=(Webhook(receiver="door"),),
-        upstreams=(Upstream(workflow="other"),),
-        calls=("called",),
+def side(spec: str, name: str = "w", *, bodies: bool = True) -> Side:
+    text = f"apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {{name: {name}}}\nspec:\n{spec}"
+    parsed = manifest.parse_file("w.yaml", text.encode(), source="s")
+    assert not parsed.all_faults
+    (document,) = parsed.documents
+    assert document.declaration is not None
+    assert document.body is not None
+    return Side(
+        declarations={name: document.declaration},
+        bodies={name: document.body} if bodies else {},
     )
-    found = consequences(replace(PLAIN, secrets=("old",)), after, NOON).grants
-    assert [*found] == [
-        Grant(kind=kind, name=name)
-        for kind, name in [
-            ("Agent", "fetcher"),
-            ("Alert", "ops"),
-            ("Receiver", "door"),
-            ("Secret", "key"),
-            ("Upstream", "other"),
-            ("Workflow", "called"),
-        ]
-    ]
-    assert consequences(after, PLAIN, NOON).grants == (), "nothing new is named"
 
 
-@given(st.text())
-def test_nothing_ends_a_code_span_or_a_tables_cell(text):
-    span = code(text)
-    fence = span[: len(span) - len(span.lstrip("`"))]
-    inside = span[len(fence) : -len(fence)]
-    assert fence not in inside
-    assert span.isprintable()
-    assert "|" not in inside.replace("\\|", "")
+def steps(more: str = "") -> str:
+    return f"  steps:\n    - name: a\n      script: 'true'\n{more}"
 
 
-@given(st.text())
-def test_text_in_html_has_no_markup(text):
-    assert not {*escaped(text)} & set("<>\"'`*_[]@|\\\n")
+def scheduled(text: str, more: str = "") -> str:
+    return f"{more}  schedules: [{{name: n, {text}}}]\n" + steps()
+
+
+def test_a_moved_cron_shows_five_starts_of_each_side_and_the_months_difference():
+    base, head = side(scheduled("cron: '0 0 * * *'")), side(scheduled("cron: '0 */6 * * *'"))
+    (one,) = consequences(base, head, NOW).schedules
+    assert [moment.hour for moment in one.before] == [0] * 5
+    assert [moment.hour for moment in one.after] == [18, 0, 6, 12, 18]
+    assert one.monthly == 30 * 4 - 30
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("cron: '0 3 * * *'", "cron: '0 3 * * *', timeZone: Asia/Tokyo"),
+        ("cron: '0 3 * * *'", "cron: '0 3 * * *', jitter: 30m"),
+    ],
+)
+def test_another_zone_or_jitter_moves_starts_and_adds_no_runs(before, after):
+    (one,) = consequences(side(scheduled(before)), side(scheduled(after)), NOW).schedules
+    assert one.before != one.after
+    assert one.monthly == 0
+    assert len(one.before) == len(one.after) == 5
+
+
+def test_suspending_saves_every_run_and_a_change_beside_schedules_moves_none():
+    daily = "cron: '0 3 * * *'"
+    plain = side(scheduled(daily))
+    (one,) = consequences(plain, side(scheduled(daily, "  suspend: true\n")), NOW).schedules
+    assert (one.after, one.monthly) == ((), -30)
+    other = side(scheduled(daily, "  priority: 3\n"))
+    assert consequences(plain, other, NOW).schedules == ()
+
+
+def test_slots_beyond_counting_are_said_to_be_unknown():
+    (one,) = consequences(Side(), side(scheduled("cron: '* * * * * *'")), NOW).schedules
+    assert one.monthly is None
+    assert one.after[4] - one.after[0] == timedelta(seconds=4)
+
+
+def test_an_image_that_moves_is_told_with_both_texts_also_from_the_defaults():
+    base = side("  defaults: {image: 'python:3.11'}\n" + steps())
+    head = side("  defaults: {image: 'python:3.12'}\n" + steps())
+    found = consequences(base, head, NOW)
+    (one,) = found.images
+    assert (one.place, one.before, one.after) == ("a", "python:3.11", "python:3.12")
+    assert found.widened == ()
+
+
+def test_what_a_workflow_newly_reaches_is_named():
+    more = (
+        "      image: registry.example.com/acme/tool:1\n"
+        "      user: 'root:root'\n"
+        "      secrets: [{name: T, secret: token}]\n"
+        "      caches: [{key: pip, path: c}]\n"
+        "      services: [{name: db, image: 'postgres:16'}]\n"
+    )
+    head = side("  secrets: [token]\n  triggers: [{webhook: hook}]\n" + steps(more))
+    found = {(one.kind, one.name) for one in consequences(side(steps()), head, NOW).widened}
+    assert found == {
+        (Widening.SECRET, "token"),
+        (Widening.RECEIVER, "hook"),
+        (Widening.REGISTRY, "registry.example.com"),
+        (Widening.REGISTRY, "docker.io"),
+        (Widening.CACHE, "pip"),
+        (Widening.ROOT, "a"),
+    }
+    assert consequences(head, side(steps()), NOW).widened == ()
+
+
+def test_a_base_whose_text_is_lost_is_not_guessed_at():
+    head = side(steps("      image: registry.example.com/acme/tool:1\n"))
+    assert consequences(side(steps(), bodies=False), head, NOW).widened == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("alpine", "docker.io"),
+        ("library/alpine:3", "docker.io"),
+        ("localhost/x", "localhost"),
+        ("r.example.com:5000/x@sha256:0", "r.example.com:5000"),
+    ],
+)
+def test_a_registry_is_read_as_docker_does(image, registry):
+    assert registry_of(image) == registry

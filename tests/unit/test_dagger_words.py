@@ -72,7 +72,11 @@ def test_long_words_are_cut():
     [
         ("busybox:1.36", "docker.io/busybox:1.36", "docker.io"),
         ("acme/tool", "docker.io/acme/tool", "docker.io"),
-        ("ghcr.io/acme/tool", "ghcr.io/acme/tool", "ghcr.io"),
+        (
+            "registry.example.com/acme/tool",
+            "registry.example.com/acme/tool",
+            "registry.example.com",
+        ),
         ("127.0.0.1:5000/x", "127.0.0.1:5000/x", "127.0.0.1:5000"),
         ("localhost/x", "localhost/x", "localhost"),
     ],
