@@ -2,32 +2,25 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from controller import config as configuration
 from controller import manifest
-from controller.cli.common import (
-    ConfigOption,
-    Format,
-    OutputOption,
-    StateOption,
-    print_json,
-    print_yaml,
-)
+from controller.cli import plan_text
+from controller.cli.common import ConfigOption, StateOption, now
 from controller.cli.exit import Exit
+from controller.cli.plan_text import Output, Result
 from controller.errors import UnreachableError, UsageError
 from controller.manifest.around import PLAIN, Around
 from controller.model.agent import Agent
 from controller.model.settings import DirectorySource, GitSource, Settings
-from controller.model.source import Entry, Fault, ParsedFile, Snapshot
-from controller.model.view import fault_view
+from controller.model.source import Entry, ParsedFile, Snapshot
 from controller.place import is_manifest
 from controller.reconcile import desired
-from controller.reconcile.preview import Action, Preview, Side, digests_of, preview
+from controller.reconcile.preview import Action, Side, digests_of, preview
 from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
 from controller.source.folder import ignored_in
@@ -38,7 +31,6 @@ from controller.source.remote import local_folder
 from controller.store.reader import Reader
 
 SECONDS = 20.0
-SIGNS = {"Added": "+", "Changed": "~", "Removed": "-", "None": " "}
 
 
 def plan(  # noqa: PLR0917 - options of one command
@@ -46,7 +38,9 @@ def plan(  # noqa: PLR0917 - options of one command
     base: Annotated[str | None, typer.Option("--base", help="Compare with this revision.")] = None,
     head: Annotated[str | None, typer.Option("--head", help="Not the files as they are.")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="3 when work follows.")] = False,
-    output: OutputOption = Format.TABLE,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="table, json, yaml or markdown.")
+    ] = Output.TABLE,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
@@ -60,11 +54,9 @@ def plan(  # noqa: PLR0917 - options of one command
     if not places:
         raise UsageError("there is nothing to compare", remedy="name a folder: --source .")
     results = [asyncio.run(one.compare(base, head, settings)) for one in places]
-    tell(results, base, head, output)
-    works = any(
-        one.action is not Action.NOTHING for result in results for one in result["previews"]
-    )
-    faulty = any(result["invalid"] for result in results)
+    plan_text.tell(results, base, head, output)
+    works = any(one.action is not Action.NOTHING for result in results for one in result.previews)
+    faulty = any(result.invalid for result in results)
     if exit_code and works:
         raise typer.Exit(Exit.CHANGES)
     if faulty:
@@ -78,23 +70,23 @@ class Place:
         self.source = source
         self.git_dir = local_git_dir(source) if isinstance(source, GitSource) else None
         self.manifests = source.path if isinstance(source, GitSource) else manifests
+        # What is the same on both sides is read once.
+        self._plain: dict[tuple[str, str], ParsedFile] = {}
         self.agents: Mapping[str, Agent] = {}  # of the configuration
         self.groups: Collection[str] | None = None  # of the configuration; None: there is none
 
-    async def compare(
-        self, base: str | None, head: str | None, settings: Settings
-    ) -> dict[str, Any]:
+    async def compare(self, base: str | None, head: str | None, settings: Settings) -> Result:
         """Return the previews and the invalid manifests of this source."""
         self.agents = settings.dagger.agents
         self.groups = settings.groups.keys() if settings.file else None
         after = await self.at(head) if head or self.is_bare else await self.as_it_is()
         before = await self.at(base) if base else loaded(settings, self.source.name)
         faults = list(dict.fromkeys(after.invalid.values()))
-        return {
-            "source": self.source.name,
-            "previews": preview(before, after),
-            "invalid": faults,
-        }
+        return Result(
+            source=self.source.name,
+            previews=preview(before, after, now()),
+            invalid=faults,
+        )
 
     @property
     def root(self) -> Path:
@@ -142,7 +134,15 @@ class Place:
 
     def side(self, entries: Mapping[str, Entry], contents: Mapping[str, bytes]) -> Side:
         def parse(path: str, around: Around) -> ParsedFile:
-            return manifest.parse_file(path, contents[path], source=self.source.name, around=around)
+            known = (path, entries[path].blob) if around is PLAIN else None
+            if known not in self._plain:
+                found = manifest.parse_file(
+                    path, contents[path], source=self.source.name, around=around
+                )
+                if known is None:
+                    return found
+                self._plain[known] = found
+            return self._plain[known]
 
         plain: dict[str, ParsedFile | None] = {path: parse(path, PLAIN) for path in contents}
         around = Surroundings(operator=self.agents, closed=bool(self.agents)).advanced(plain)
@@ -199,50 +199,3 @@ def place_of(text: str, settings: Settings) -> Place:
             name = configuration.free_name(str(above), set())
             return Place(GitSource(name=name, url=above.as_uri(), path=path, trusted=True))
     return Place(source)
-
-
-def tell(results: list[dict[str, Any]], base: str | None, head: str | None, output: Format) -> None:
-    if output in {Format.JSON, Format.YAML}:
-        shown = {
-            "base": base,
-            "head": head,
-            "workflows": [
-                as_json(result["source"], one) for result in results for one in result["previews"]
-            ],
-            "invalid": [fault_view(fault) for result in results for fault in result["invalid"]],
-        }
-        (print_json if output is Format.JSON else print_yaml)(shown)
-        return
-    for result in results:
-        tell_source(result["source"], result["previews"], result["invalid"])
-
-
-def as_json(source: str, one: Preview) -> dict[str, Any]:
-    return {
-        "source": source,
-        "name": one.name,
-        "change": str(one.change),
-        "action": str(one.action),
-        "causes": [asdict(cause) for cause in one.causes],
-    }
-
-
-def tell_source(source: str, previews: list[Preview], invalid: list[Fault]) -> None:
-    moved = [one for one in previews if one.causes]
-    for one in moved:
-        print(f"{SIGNS[one.change]} {source}/{one.name}: {WORDS[one.action]}")
-        for cause in one.causes:
-            about = f" (input {cause.input})" if cause.input else ""
-            print(f"    {cause.message}: {cause.file or ''}{about}")
-    for fault in invalid:
-        print(f"! {fault}")
-    same = len(previews) - len(moved)
-    print(f"{source}: {len(moved)} changed, {same} unchanged, {len(invalid)} faults")
-
-
-WORDS = {
-    Action.RUN: "runs now",
-    Action.AT_SLOT: "runs at its next slot",
-    Action.NOTHING: "nothing runs by itself",
-    Action.RETIRE: "is retired",
-}

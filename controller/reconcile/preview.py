@@ -1,11 +1,13 @@
 """Which work follows from a change of desired state, and because of which file."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 from controller.model.source import Declaration, Entry, Fault
 from controller.model.workflow import Input
+from controller.reconcile.consequences import Consequences, consequences
 from controller.reconcile.keys import Index, normal
 
 
@@ -49,6 +51,7 @@ class Preview:
     change: ChangeKind
     action: Action
     causes: tuple[Cause, ...] = ()
+    follows: Consequences = field(default_factory=Consequences)
 
 
 def digests_of(
@@ -63,13 +66,19 @@ def digests_of(
     return found
 
 
-def preview(base: Side, head: Side) -> list[Preview]:
+def preview(base: Side, head: Side, now: datetime) -> list[Preview]:
     """Return every workflow of either side, by name.
 
     A manifest that is invalid at the head keeps its last valid spec: nothing follows from it.
     """
     names = sorted({*base.declarations, *head.declarations} - {*head.invalid})
-    return [one(name, base, head) for name in names]
+    return [
+        replace(
+            one(name, base, head),
+            follows=consequences(base.declarations.get(name), head.declarations.get(name), now),
+        )
+        for name in names
+    ]
 
 
 def one(name: str, base: Side, head: Side) -> Preview:

@@ -2,9 +2,13 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.conftest import environment
 from tests.e2e.controller_process import ON_CHANGE, manifest
 
 
@@ -88,3 +92,69 @@ def test_the_exit_code_says_whether_work_follows(repository, rondel):
     commit(data__n="9")
     assert rondel("plan", "--source", folder, "--base", "HEAD~1", "--exit-code").returncode == 3
     assert rondel("plan", "--source", folder, "--base", "no-such").returncode == 2
+
+
+def test_new_times_and_new_rights_are_told(repository, rondel):
+    folder, commit = repository
+    often = "  schedules: [{name: t, cron: '0 * * * *'}]\n  secrets: [key]\n"
+    commit(flows__timed_yaml=manifest("timed", "true", often))
+    _, found, _ = planned(rondel, folder, "--base", "HEAD~1", "--head", "HEAD")
+    old, new = sorted(found["timed"]["schedules"], key=lambda one: one["runsPerMonth"])
+    assert (old["schedule"], len(old["before"]), old["after"]) == ("0 3 * * * UTC", 5, [])
+    assert (new["schedule"], new["before"], len(new["after"])) == ("t", [], 5)
+    assert (old["runsPerMonth"], new["runsPerMonth"]) == (-30, 720)
+    assert found["timed"]["grants"] == [{"kind": "Secret", "name": "key"}]
+    assert found["same"]["schedules"] == found["same"]["grants"] == []
+
+
+def test_markdown_for_a_pull_request_lets_no_file_write_it(repository, rondel):
+    folder, commit = repository
+    hostile = "x` | <img src=a> @ada"
+    commit(data__n="2", **{f"data__{hostile}": "1", "flows__bad_yaml": "apiVersion: rondel/x\n"})
+    done = rondel(
+        "plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD", "-o", "markdown"
+    )
+    text = done.stdout
+    assert text.startswith("**Rondel plan**: 1 changed, ")
+    assert "| Changed | `ops/reads` | runs now | " in text
+    assert "`` data/x` \\| <img src=a> @ada ``" in text, "inside one code span"
+    assert "**Faults**" in text
+
+
+def test_the_tree_says_what_follows(repository, rondel):
+    folder, commit = repository
+    commit(data__n="2", flows__gone_yaml=None)
+    done = rondel("plan", "--source", folder, "--base", "HEAD~1", "--head", "HEAD")
+    assert "~ ops/reads: runs now" in done.stdout
+    assert "the file changed: data/n (input data)" in done.stdout
+    assert "- ops/gone: is retired" in done.stdout
+
+
+JOBS = sorted((Path(__file__).parents[2] / "examples" / "ci").glob("*.yml"))
+
+
+def lines_of(block):
+    """Return the shell lines of a job of GitHub Actions or GitLab CI."""
+    job = yaml.safe_load(block)
+    for one in job.get("jobs", job).values():
+        yield from one.get("script", [])
+        yield from (step["run"] for step in one.get("steps", []) if "run" in step)
+
+
+@pytest.mark.parametrize("file", JOBS, ids=lambda one: one.stem)
+def test_the_jobs_for_ci_say_what_follows(file, repository, tmp_path):
+    folder, commit = repository
+    commit(data__n="2")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "rondel").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -m controller.cli.main "$@"\n'
+    )
+    (programs / "rondel").chmod(0o755)
+    path = f"{programs}:{environment()['PATH']}"
+    asked = [line for line in lines_of(file.read_text()) if line.startswith("rondel ")]
+    assert asked
+    for line in asked:
+        env = environment(PATH=path, BASE="HEAD~1")
+        subprocess.run(["sh", "-c", line], cwd=folder, env=env, check=True, capture_output=True)
+    assert "| Changed | `ops/reads` | runs now | " in (folder / "plan.md").read_text()
