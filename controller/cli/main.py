@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {  # name -> module, function, what 
     "rerun": ("again", "rerun", "Run again exactly what a run recorded."),
     "backfill": ("backfill", "backfill", "Run once for each slot of a span of time."),
     "cancel": ("act", "cancel", "Cancel a run, or a whole backfill."),
-    "suspend": ("suspend", "suspend", "Keep a workflow or a source from starting anything."),
+    "suspend": ("suspend", "suspend", "Keep a workflow from starting, or a source as it is."),
     "resume": ("suspend", "resume", "Let it start again what is due."),
     "reconcile": ("act", "reconcile", "Have a source looked at now."),
     "db": ("db", "db", "Back the store up, put it back, look through it, bring it up to date."),

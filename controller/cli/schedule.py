@@ -69,13 +69,13 @@ def schedule(  # noqa: PLR0917 - options of one command
     """
     begin = read_time(after) if after else now()
     until = begin + read_duration(span, "--next") if not (after and count) else None
-    declared = list(declarations(names or [], root, config, state_dir))
+    declared, still = meant(names or [], root, config, state_dir)
     coming = slots_of(declared, begin)
     if until is not None:
         coming = takewhile(lambda one: one.slot <= until, coming)
     found = list(islice(coming, min(count or MOST, MOST)))
     tell(found, output)
-    if still := suspended(names or [], config, state_dir):
+    if still:
         print(f"suspended, no slot starts: {', '.join(still)}", file=sys.stderr)
 
 
@@ -114,14 +114,10 @@ def tell(found: list[Coming], output: Format) -> None:
                 print(f"{shown['time']} {shown['workflow']}: {shown['note']}")
 
 
-def suspended(names: list[str], config: Path | None, state: Path | None) -> list[str]:
+def suspended(store: Reader, names: list[str]) -> list[str]:
     """Return those of the loaded workflows that are meant and suspended."""
-    loaded = [name for name in names if not Path(name).exists()]
-    if names and not loaded:
-        return []
-    with reader(state, config) as store:
-        meant = [find_workflow(store, name) for name in loaded] or store.workflows()
-    return [f"{one.source}/{one.name}" for one in meant if one.suspended and not one.retired]
+    found = [find_workflow(store, name) for name in names] or store.workflows()
+    return [f"{one.source}/{one.name}" for one in found if one.suspended and not one.retired]
 
 
 def read_time(text: str) -> datetime:
@@ -132,17 +128,20 @@ def read_time(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def declarations(
-    names: Iterable[str], root: Path | None, config: Path | None, state: Path | None
-) -> Iterator[Declaration]:
-    named = list(names)
-    files = [name for name in named if Path(name).exists()]
-    loaded = [name for name in named if name not in files]
-    for name in files:
-        yield from of_path(Path(name), root, config)
-    if loaded or not named:
-        with reader(state, config) as store:
-            yield from of_store(store, loaded)
+def meant(
+    names: list[str], root: Path | None, config: Path | None, state: Path | None
+) -> tuple[list[Declaration], list[str]]:
+    """Return what the files and the loaded workflows of these names declare, and the suspended.
+
+    One look at the store: the two fit together.
+    """
+    files = [name for name in names if Path(name).exists()]
+    loaded = [name for name in names if name not in files]
+    declared = [one for name in files for one in of_path(Path(name), root, config)]
+    if names and not loaded:
+        return declared, []
+    with reader(state, config) as store, store.snapshot():
+        return [*declared, *of_store(store, loaded)], suspended(store, loaded)
 
 
 def of_path(path: Path, root: Path | None, config: Path | None) -> Iterator[Declaration]:

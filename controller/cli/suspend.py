@@ -39,7 +39,9 @@ def suspend(  # noqa: PLR0917 - options of one command
     state_dir: StateOption = None,
     server: ServerOption = None,
 ) -> None:
-    """Suspend a workflow, or a whole source: nothing starts by itself until it is resumed.
+    """Suspend a workflow: nothing of it starts by itself until it is resumed.
+
+    Of a suspended source no new revision is applied; its workflows go on as they are loaded.
 
     Example: rondel suspend nightly-report --reason "the warehouse moves" --until 8h
     """

@@ -35,7 +35,7 @@ def wait(
     kind, slash, name = what.partition("/")
     if not slash or kind not in {"source", "workflow", "run"}:
         raise UsageError(f"{what!r} is not waited for", remedy="write run/ID or workflow/NAME")
-    end = time.monotonic() + read_duration(timeout, "--next").total_seconds()
+    end = time.monotonic() + read_duration(timeout, "--timeout").total_seconds()
     with reader(state_dir, config) as store:
         while True:
             done = finished(store, name) if kind == "run" else ready(store, kind, name, goal)

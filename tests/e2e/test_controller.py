@@ -219,6 +219,7 @@ def test_runs_are_asked_for_cancelled_and_refused(controller, folder, rondel):
     assert rondel("cancel", run_id).returncode == 0
     assert rondel("wait", f"run/{run_id}").returncode == 1
     assert rondel("wait", f"run/{queued}").returncode == 0
+    assert "--timeout: " in rondel("wait", f"run/{queued}", "--timeout", "soon").stderr
     assert rondel("run", "nap", "-p", "n=x").returncode == 2
     assert rondel("run", "nope").returncode == 2
     assert rondel("wait", "run/" + run_id, "--for", "Finished").returncode == 1
