@@ -239,9 +239,12 @@ class Dispatcher:
         """Claim nothing more; wait for the running ones to end."""
         self.drain()
         self._stopping = True
-        tasks = list(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                async with self._turn:  # what is being claimed begins first
+                    tasks = list(self._tasks.values())
+                if tasks:
+                    await asyncio.wait(tasks)
 
     async def cancel_all(self, *, now: bool) -> None:
         """Cancel what still runs and wait for its end."""

@@ -103,3 +103,33 @@ async def test_a_run_that_was_put_back_begins_anew_when_its_last_turn_has_tidied
     assert engine.told == ["first", "tidied", "second"]
     assert dispatcher.running == 0
     await store.close()
+
+
+class Patient:
+    """Ends a run after a moment, as a step does that takes one."""
+
+    def __init__(self, recorder):
+        self._recorder = recorder
+        self.ended = []
+
+    async def execute(self, run, *_):
+        await asyncio.sleep(0.2)
+        now = datetime.now(UTC)
+        await self._recorder.record(FinishRun(run=run.id, phase=Phase.SUCCEEDED, at=now))
+        self.ended.append(run.id)
+
+
+async def test_a_run_that_is_being_claimed_when_we_stop_has_its_time_to_end(tmp_path):
+    store = await Store.open(tmp_path, clock=SystemClock())
+    observations = Observations((), ())
+    recorder = Recorder(store, observations)
+    engine = Patient(recorder)
+    dispatcher = dispatcher_of(store, recorder, observations, engine)
+    await recorder.record(CreateRun(run=RUN))
+    claiming = asyncio.create_task(dispatcher.claim())
+    await asyncio.sleep(0)  # its claim is on the way to the store
+    assert dispatcher.running == 0
+    await dispatcher.wind_down(10)
+    assert engine.ended == [RUN.id]
+    await claiming
+    await store.close()
