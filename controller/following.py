@@ -77,9 +77,7 @@ class Following:
             state_dir=Path(settings.state_dir),
             clock=self._clock,
             mirrors=self._mirrors,
-            applied=renewed(
-                status, unread(one, location), suspend=one.suspend
-            ).last_applied_revision,
+            applied=renewed(status, unread(one, location)).last_applied_revision,
         )
         return Opened(one, source, status)
 

@@ -18,10 +18,17 @@ from controller.errors import (
     UnverifiedError,
 )
 from controller.model.changes import PutSource
-from controller.model.condition import SourceStatus, Suspension, WorkflowStatus
+from controller.model.condition import (
+    SUSPENDED,
+    SourceStatus,
+    Suspension,
+    WorkflowStatus,
+    message_of,
+)
 from controller.model.run import Event
 from controller.model.settings import Alert, DaggerSettings, DirectorySource, GitSource, Receiver
 from controller.model.source import Declaration, Fault, Snapshot
+from controller.naming import name_fault
 from controller.observations import Key
 from controller.place import (
     Place,
@@ -34,9 +41,7 @@ from controller.place import (
 )
 from controller.places import Places
 from controller.reading import Reading
-from controller.reconcile import conditions, desired, upstream
-from controller.reconcile.alerting import alert_fault
-from controller.reconcile.webhook import receiver_fault
+from controller.reconcile import conditions, desired
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
@@ -89,11 +94,14 @@ class Loading(Places):
         """Take a source in; `status` and `remembered` are what the store knows of it."""
         fresh = unread(settings, source.location)
         known = {one.name: one for one in remembered}
+        before = renewed(status, fresh)
         self._places[settings.name] = Place(
             settings=settings,
             source=source,
             reading=Reading(self._store, source, self._dagger.agents, self._name_fault),
-            status=renewed(status, fresh, suspend=settings.suspend),
+            status=conditions.suspended(
+                before, before.suspension, declared=settings.suspend, now=self._clock.now()
+            ),
             loaded=desired.Loaded.empty(
                 settings.name,
                 prune=settings.prune,
@@ -122,10 +130,12 @@ class Loading(Places):
             try:
                 if place.status.suspended:
                     await self._recall(place)
-                if place.settings.suspend:
-                    return  # a reload, which makes another place of it, ends that
                 await self._rest(place)
-                await self._follow(place)
+                if not place.settings.suspend:  # a reload, which makes another place of it, ends it
+                    await self._follow(place)
+                else:
+                    place.moved.clear()
+                    await place.moved.wait()
             except Exception:
                 # A defect met in one source stops no other; its last good state keeps working.
                 log.exception("source_crashed", source=name, again_seconds=AGAIN_SECONDS)
@@ -170,32 +180,35 @@ class Loading(Places):
             except TimeoutError:
                 await self.suspend(place.settings.name, None)
 
-    async def suspend(self, name: str, suspension: Suspension | None) -> None:
+    async def suspend(self, name: str, suspension: Suspension | None) -> str | None:
         """Look at a source no more, or with None again; what is loaded of it stays as it is.
+
+        Returns:
+            What suspends it still, in words, after a resumption.
 
         Raises:
             KeyError: there is no such source.
-            RefusedError: the configuration says `suspend: true`.
+            RefusedError: it is the configuration alone that suspends it.
         """
         place = self._places[name]
-        if suspension is None and place.settings.suspend:
-            raise RefusedError(
-                "the configuration says `suspend: true`",
-                where=f"source {name}",
-                remedy="change it there",
-            )
-        suspended = place.settings.suspend or suspension is not None
-        place.status = replace(place.status, suspension=suspension, suspended=suspended)
+        still = "the configuration says `suspend: true`" if place.settings.suspend else None
+        if still and suspension is None and place.status.suspension is None:
+            raise RefusedError(still, where=f"source {name}", remedy="change it there")
+        now = self._clock.now()
+        place.status = conditions.suspended(
+            place.status, suspension, declared=place.settings.suspend, now=now
+        )
         event = Event(
-            at=self._clock.now(),
-            reason="SourceSuspended" if suspension else "SourceResumed",
+            at=now,
+            reason="SourceSuspended" if place.status.suspended else "SourceResumed",
             source=name,
-            message=str(suspension or ""),
+            message=message_of(place.status, SUSPENDED),
         )
         await self._recorder.record(PutSource(status=place.status, event=event))
         place.moved.set()
-        if suspension is None:
+        if not place.status.suspended:
             place.source.look()
+        return still if suspension is None else None
 
     async def _take(self, place: Place, look: Snapshot | Exception) -> None:
         try:
@@ -250,26 +263,17 @@ class Loading(Places):
             await place.source.close()
 
     def _name_fault(self, declaration: Declaration) -> Fault | None:
-        """Return what a workflow names that the configuration doesn't give to its source."""
-        for secret in declaration.secrets:
-            problem = self._secrets.fault(declaration.source, secret)
-            if problem is not None:
-                remedy = "define it, or list the source in its `sources`, in the configuration"
-                return Fault(
-                    file=declaration.file, pointer="/spec/secrets", problem=problem, remedy=remedy
-                )
-        for one in declaration.upstreams:
-            place = self._places.get(upstream.key_of(declaration.source, one)[0])
-            if "/" in one.workflow and (place is None or not place.settings.exports):
-                return Fault(
-                    file=declaration.file,
-                    pointer="/spec/triggers",
-                    problem=f"the source of {one.workflow!r} exports nothing",
-                    remedy="set `exports: true` at that source in the configuration",
-                )
-        return alert_fault(declaration, self._alerts()) or receiver_fault(
-            declaration, self._receivers()
+        return name_fault(
+            declaration,
+            secrets=self._secrets,
+            exports=self._exports,
+            alerts=self._alerts(),
+            receivers=self._receivers(),
         )
+
+    def _exports(self, source: str) -> bool:
+        place = self._places.get(source)
+        return place is not None and place.settings.exports
 
     # One look at a source.
 

@@ -117,14 +117,13 @@ def unread(settings: GitSource | DirectorySource, location: str) -> SourceStatus
     )
 
 
-def renewed(old: SourceStatus | None, fresh: SourceStatus, *, suspend: bool) -> SourceStatus:
+def renewed(old: SourceStatus | None, fresh: SourceStatus) -> SourceStatus:
     """Another place or ref under an old name is another generation of the source."""
     if old is None:
-        return replace(fresh, suspended=suspend)
+        return fresh
     same = (old.kind, old.location, old.ref) == (fresh.kind, fresh.location, fresh.ref)
     status = old if same else replace(fresh, generation=old.generation + 1)
-    suspended = suspend or old.suspension is not None
-    return replace(status, suspension=old.suspension, suspended=suspended)
+    return replace(status, suspension=old.suspension)
 
 
 def told(place: Place, snapshot: Snapshot) -> Snapshot:

@@ -78,6 +78,11 @@ class Places:
         place = self._places.get(key[0])
         return place.loaded.holds(key[1]) if place else False
 
+    def orphaned(self, key: Key) -> bool:
+        """Tell whether a workflow goes on although its manifest is gone."""
+        place = self._places.get(key[0])
+        return place is not None and place.loaded.is_orphaned(key[1])
+
     def fault(self, key: Key) -> Fault | None:
         """Return what is wrong with a workflow's newest text, or with the names it uses."""
         place = self._places.get(key[0])

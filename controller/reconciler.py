@@ -140,6 +140,7 @@ class Reconciler:
             ends=self._ends.of(key),
             revision=self._loading.revision(key[0]),
             fault=self._loading.fault(key),
+            orphaned=self._loading.orphaned(key),
             held=self._loading.held(key),
         )
 

@@ -281,32 +281,34 @@ class Requests:
 
     async def suspend(
         self, source: str, workflow: str | None, suspension: Suspension | None
-    ) -> None:
+    ) -> str | None:
         """Suspend a workflow, or a source when none is named; None resumes it.
+
+        Returns:
+            What suspends it still, in words, after a resumption.
 
         Raises:
             UsageError: there is no such workflow or source.
-            RefusedError: it is the manifest, or the configuration, that suspends it.
+            RefusedError: it is the manifest, or the configuration, alone that suspends it.
         """
         if workflow is None:
             try:
-                await self._loading.suspend(source, suspension)
+                return await self._loading.suspend(source, suspension)
             except KeyError as error:
                 raise UsageError(f"there is no source {source!r}") from error
-            return
         target = (source, workflow)
-        declaration = self._declared(target)
-        if suspension is None and declaration.suspended:
+        declaration, status = self._declared(target), self._observations.status(target)
+        still = "its manifest says `suspend: true`"
+        if suspension is None and declaration.suspended and not (status and status.suspension):
             raise RefusedError(
-                "its manifest says `suspend: true`",
-                where="/".join(target),
-                remedy=f"change it in {declaration.file}",
+                still, where="/".join(target), remedy=f"change it in {declaration.file}"
             )
         async with self._turn:
             await self._recorder.record(
                 PutSuspension(source=source, workflow=workflow, suspension=suspension)
             )
         self._enqueue([target])
+        return still if suspension is None and declaration.suspended else None
 
     def reconcile(self, source: str) -> int:
         """Have a source looked at now; return the request's number.

@@ -26,7 +26,13 @@ from controller.cli.common import (
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.cause import words
-from controller.model.condition import Condition, SourceStatus, WorkflowStatus
+from controller.model.condition import (
+    SUSPENDED,
+    Condition,
+    SourceStatus,
+    WorkflowStatus,
+    message_of,
+)
 from controller.model.run import Event, Phase, Run, StepRun
 from controller.model.source import Declaration
 from controller.model.workflow import OnChange
@@ -133,9 +139,8 @@ def since(moment: datetime | None) -> str:
 
 
 def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
-    if found.suspension is not None:
-        return str(found.suspension)
-    return "by what is declared" if found.suspended else "no"
+    told = message_of(found, SUSPENDED).replace(" | ", "; and ")
+    return told or ("yes" if found.suspended else "no")
 
 
 def tell_triggers(store: Reader, found: WorkflowStatus) -> None:

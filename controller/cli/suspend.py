@@ -1,6 +1,5 @@
 """Commands that keep workflows and sources from starting anything by themselves."""
 
-import getpass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +47,7 @@ def suspend(  # noqa: PLR0917 - options of one command
     client = Client(server, state_dir, config)
     shown, path = target(client, config, state_dir, name)
     end = read_until(until, now()) if until else None
-    body = {"by": getpass.getuser(), "reason": reason, "until": end and view.time(end)}
+    body = {"reason": reason, "until": end and view.time(end)}
     client.post(f"{path}/suspend", body)
     print(f"{shown} is suspended" + (f" until {view.time(end)}" if end else ""))
 
@@ -61,12 +60,14 @@ def resume(
 ) -> None:
     """Resume what `rondel suspend` or `suspendAfter` has suspended. No slot is replayed.
 
+    What Git or the configuration suspends stays suspended, and is told.
+
     Example: rondel resume nightly-report
     """
     client = Client(server, state_dir, config)
     shown, path = target(client, config, state_dir, name)
-    client.post(f"{path}/resume")
-    print(f"{shown} is resumed")
+    still = client.post(f"{path}/resume").get("still")
+    print(f"{shown} is resumed" if not still else f"{shown} stays suspended: {still}")
 
 
 def target(

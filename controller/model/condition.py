@@ -31,7 +31,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    type: str  # Ready, Reconciling, Stalled, FetchFailed, SourceVerified
+    type: str  # Ready, Reconciling, Stalled, Suspended, Orphaned, Missed; see also sources
     status: Status
     reason: str  # PascalCase
     message: str = ""
@@ -41,6 +41,12 @@ class Condition:
 
 MISSED = "Missed"
 """The condition of a workflow whose expected success is overdue."""
+
+SUSPENDED = "Suspended"
+"""The condition of what starts nothing by itself; its reason is each of `suspended_by`."""
+
+ORPHANED = "Orphaned"
+"""The condition of a workflow that goes on without a manifest: its source says `prune: false`."""
 
 
 def put(conditions: Iterable[Condition], new: Condition) -> tuple[Condition, ...]:
@@ -61,11 +67,20 @@ def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
+def suspended_by(conditions: Iterable[Condition]) -> tuple[str, ...]:
+    """Return what suspends it, each apart from the others: Declaration, Command, Failures."""
+    found = find(conditions, SUSPENDED)
+    return tuple(found.reason.split(AND)) if found is not None else ()
+
+
+AND = "And"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspension:
     """Why nothing starts by itself, beside what the manifest says."""
 
-    by: str  # a user's name, or "rondel"
+    by: str  # a user's name, "token NAME", or "suspendAfter"
     reason: str = ""
     at: datetime
     until: datetime | None = None  # when it ends by itself
@@ -128,3 +143,9 @@ class SourceStatus:
     workflows: int = 0
     suspension: Suspension | None = None  # beside what the configuration says
     last_success_at: datetime | None = None
+
+
+def message_of(status: WorkflowStatus | SourceStatus, type_: str) -> str:
+    """Return the message of a condition; "" where it doesn't stand."""
+    found = find(status.conditions, type_)
+    return found.message if found is not None else ""

@@ -6,7 +6,14 @@ from typing import Any
 
 from controller.model.cache import CacheEntry
 from controller.model.cause import cause
-from controller.model.condition import Condition, Health, SourceStatus, Suspension, WorkflowStatus
+from controller.model.condition import (
+    Condition,
+    Health,
+    SourceStatus,
+    Suspension,
+    WorkflowStatus,
+    suspended_by,
+)
 from controller.model.run import Event, Run, StepRun
 from controller.model.source import Fault
 from controller.model.token import Token
@@ -45,6 +52,7 @@ def source_view(status: SourceStatus) -> View:
         "lastAttemptedRevision": status.last_attempted_revision,
         "lastAppliedRevision": status.last_applied_revision,
         "suspended": status.suspended,
+        "suspendedBy": list(suspended_by(status.conditions)),
         "suspension": suspension_view(status.suspension),
         "sync": str(status.sync),
         "health": str(status.health),
@@ -77,6 +85,7 @@ def workflow_view(status: WorkflowStatus, *, active: int = 0) -> View:
         "change": status.change,
         "revision": status.revision,
         "suspended": status.suspended,
+        "suspendedBy": list(suspended_by(status.conditions)),
         "suspension": suspension_view(status.suspension),
         "failures": status.failures,
         "retired": status.retired,

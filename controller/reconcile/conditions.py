@@ -6,10 +6,12 @@ from datetime import datetime
 from controller.errors import StalledError, TransientError
 from controller.model.condition import (
     MISSED,
+    ORPHANED,
     Condition,
     Health,
     SourceStatus,
     Status,
+    Suspension,
     Sync,
     WorkflowStatus,
     drop,
@@ -19,6 +21,7 @@ from controller.model.condition import (
 from controller.model.run import Phase
 from controller.model.source import Fault, Snapshot
 from controller.reconcile.desired import Loaded
+from controller.reconcile.suspension import noted, words
 
 SHOWN_FAULTS = 3
 VERIFIED = "SourceVerified"
@@ -31,7 +34,9 @@ def judged(status: WorkflowStatus, fault: Fault | None, now: datetime) -> Workfl
     if fault is None:
         ready = condition("Ready", Status.TRUE, "Reconciled", "", now, status.generation)
         conditions = put(drop(status.conditions, "Stalled"), ready)
-        return replace(status, conditions=conditions, sync=Sync.SYNCED)
+        orphaned = find(conditions, ORPHANED) is not None
+        sync = Sync.OUT_OF_SYNC if orphaned else Sync.SYNCED
+        return replace(status, conditions=conditions, sync=sync)
     reason = fault.reason
     ready = condition("Ready", Status.FALSE, reason, str(fault), now, status.generation)
     stalled = condition("Stalled", Status.TRUE, reason, str(fault), now, status.generation)
@@ -112,6 +117,19 @@ def unverified(status: SourceStatus, error: StalledError, now: datetime) -> Sour
         observed_generation=status.generation,
         sync=Sync.OUT_OF_SYNC,
         health=Health.DEGRADED,
+    )
+
+
+def suspended(
+    status: SourceStatus, suspension: Suspension | None, *, declared: bool, now: datetime
+) -> SourceStatus:
+    """Return a source's status with who suspends it: the configuration, a person, or both."""
+    told = words("the configuration" if declared else "", suspension)
+    return replace(
+        status,
+        suspension=suspension,
+        suspended=declared or suspension is not None,
+        conditions=noted(status.conditions, told, now, status.generation),
     )
 
 

@@ -4,25 +4,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from controller.manifest.between import between, links
+from controller.manifest.between import between
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
 from controller.model.workflow import Concurrency
-
-WORKFLOW = "Workflow"
-OTHERS = frozenset({"Agent", "Defaults"})
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """What is known of one manifest file: who it declares, and what is wrong with it."""
-
-    documents: tuple[ParsedDocument, ...] = ()  # of workflows
-    faults: tuple[Fault, ...] = ()  # of the file and of every document
-    kept: frozenset[str] = frozenset()  # names it may still declare, where it can't be read
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(one.name for one in self.documents if one.name) | self.kept
+from controller.reconcile.filed import (
+    FileRecord,
+    hidden,
+    naming_others,
+    reclaim,
+    record_of,
+    sought,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +27,7 @@ class Loaded:
     owners: Mapping[str, str] = field(default_factory=dict)  # name -> file, as the store has it
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> files
+    sought: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # no claim: see `sought`
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     invalid: Mapping[str, Fault] = field(default_factory=dict)  # name -> the first thing wrong
     faulty: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)  # file -> its faults
@@ -83,6 +76,15 @@ class Loaded:
     @property
     def all_faults(self) -> tuple[Fault, ...]:
         return (*self.path_faults, *self.faults)
+
+    def is_orphaned(self, name: str) -> bool:
+        """Tell whether a workflow goes on although no manifest is there for it: see `prune`."""
+        return name in self.declarations and name not in self.claims and name not in self.sought
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """The names of such workflows; of an emptied source it is not said one by one."""
+        return () if self.emptied else tuple(sorted(filter(self.is_orphaned, self.declarations)))
 
     def holds(self, name: str) -> bool:
         """Tell whether a name that isn't declared is nevertheless not known to be gone.
@@ -134,44 +136,47 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
             if naming := naming_others(files[path], loaded.declarations):
                 linked[path] = naming
         touched |= reclaim(claims, path, before, files.get(path))
-    gone = not files and not loaded.allow_empty and bool(loaded.declarations or loaded.owners)
+    vanished = {*missing(loaded, touched, snapshot)} - claims.keys()
     after = replace(
         loaded,
         files=files,
         claims=claims,
+        sought=sought(unclaimed(loaded, claims), vanished, parsed, files),
         faulty=faulty,
         linked=linked,
         path_faults=snapshot.faults,
         unreadable=snapshot.unreadable,
-        emptied=gone,
-        looked=True,
     )
-    if gone:
-        return nothing_left(after)
+    after = replace(after, emptied=is_emptied(after))
+    if after.emptied:
+        return replace(nothing_left(after, snapshot), looked=True)
+    touched |= {*vanished, *loaded.sought, *after.sought}
     same = all(ties(loaded.linked.get(path, ())) == ties(linked.get(path, ())) for path in parsed)
-    if same and all((name in loaded.claims) == (name in claims) for name in touched):
-        return settle(after, touched)
-    return settle(*judged_between(after, touched))
+    if not same or any((name in loaded.claims) != (name in claims) for name in touched):
+        after, touched = judged_between(after, touched)
+    return replace(settle(after, touched), looked=True)
 
 
-def naming_others(
-    record: FileRecord, last: Mapping[str, Declaration]
-) -> tuple[ParsedDocument, ...]:
-    """Return what names others in a file; a faulty text names whom its last valid one did."""
-    valid = {one.name: one for one in record.documents if one.declaration is not None}
-    kept = (stand_in(last[name], record) for name in record.names - {*valid} if name in last)
-    return tuple(one for one in (*valid.values(), *kept) if links(one))
+def missing(loaded: Loaded, touched: Iterable[str], snapshot: Snapshot) -> Iterable[str]:
+    """Return the names that may be gone: claimed before, or the store's at the start."""
+    claimed = [name for name in touched if name in loaded.claims]
+    if loaded.looked:
+        return claimed
+    owners = loaded.owners.items()
+    return (*claimed, *(name for name, file in owners if not hidden(file, snapshot.unreadable)))
 
 
-def stand_in(declaration: Declaration, record: FileRecord) -> ParsedDocument:
-    """Return the document of a last valid text, where the newest can't be read."""
-    return ParsedDocument(
-        kind=WORKFLOW,
-        name=declaration.name,
-        document=declaration.document,
-        line=line_of(record, declaration.name),
-        declaration=declaration,
-    )
+def unclaimed(
+    loaded: Loaded, claims: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, tuple[str, ...]]:
+    return {name: paths for name, paths in loaded.sought.items() if name not in claims}
+
+
+def is_emptied(loaded: Loaded) -> bool:
+    """Tell whether a snapshot without any workflow would retire all: nobody said it shall."""
+    if loaded.claims or loaded.sought or loaded.allow_empty or not loaded.prune:
+        return False
+    return bool(loaded.declarations or loaded.owners)
 
 
 def ties(documents: Iterable[ParsedDocument]) -> list[object]:
@@ -191,11 +196,12 @@ def judged_between(loaded: Loaded, touched: set[str]) -> tuple[Loaded, set[str]]
     return replace(loaded, between=found), touched | moved
 
 
-def nothing_left(loaded: Loaded) -> Loaded:
+def nothing_left(loaded: Loaded, snapshot: Snapshot) -> Loaded:
     """More likely a mistake than a wish: all that is loaded stays until something is there."""
+    below = f" below {snapshot.manifests}" if snapshot.manifests else ""
     fault = Fault(
         file=loaded.source,
-        problem=f"no manifest is left; {len(loaded.declarations)} loaded workflows stay",
+        problem=f"no workflow is left{below}; {len(loaded.declarations)} loaded workflows stay",
         remedy="set allowEmpty: true if it is meant to be empty",
     )
     return replace(loaded, changed=frozenset(), path_faults=(fault, *loaded.path_faults))
@@ -208,37 +214,6 @@ def names_before(loaded: Loaded, path: str, before: FileRecord | None) -> frozen
     if loaded.looked:
         return frozenset()
     return loaded.owned.get(path, frozenset())
-
-
-def reclaim(
-    claims: dict[str, tuple[str, ...]], path: str, before: FileRecord | None, now: FileRecord | None
-) -> set[str]:
-    """Note which names `path` declares now; return every name it declared or declares."""
-    old = before.names if before else frozenset()
-    new = now.names if now else frozenset()
-    for name in old - new:
-        left = tuple(one for one in claims.pop(name) if one != path)
-        claims |= {name: left} if left else {}
-    for name in new - old:
-        claims[name] = tuple(sorted((*claims.get(name, ()), path)))
-    return {*old, *new}
-
-
-def hidden(path: str, unreadable: Iterable[str]) -> bool:
-    return any(path == one or path.startswith(one + "/") for one in unreadable)
-
-
-def record_of(file: ParsedFile, names: frozenset[str]) -> FileRecord:
-    """A file that can't be read, or a document whose name can't, has lost none of its workflows."""
-    documents = tuple(one for one in file.documents if one.kind == WORKFLOW)
-    doubtful = bool(file.faults) or any(map(is_nameless, file.documents))
-    return FileRecord(documents, file.all_faults, names if doubtful else frozenset())
-
-
-def is_nameless(document: ParsedDocument) -> bool:
-    """Tell whether a faulty document could be any workflow."""
-    known = document.kind in OTHERS or (document.kind == WORKFLOW and document.name)
-    return bool(document.faults) and not known
 
 
 def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
@@ -285,36 +260,45 @@ def judge(
 ) -> tuple[Declaration | None, Fault | None]:
     """Return a name's declaration, and what is wrong with its newest text."""
     last = loaded.declarations.get(name)
-    if not paths:
-        return (None if loaded.prune else last), None
-    owner = last.file if last is not None else loaded.owners.get(name, "")
     if len(paths) > 1:
-        return contested(loaded, name, paths, owner if owner in paths else "")
-    return text_of(loaded, name, paths[0])
+        return last_of(loaded, name, paths), contested(loaded, name, paths)
+    if paths:
+        return text_of(loaded, name, paths[0])
+    if name in loaded.sought:
+        return last, maybe_moved(loaded, name, loaded.sought[name][0])
+    return (None if loaded.prune else last), None
 
 
-def contested(
-    loaded: Loaded, name: str, paths: tuple[str, ...], owner: str
-) -> tuple[Declaration | None, Fault | None]:
-    """Several files declare one name: the owner stays; without one, what was loaded stays."""
+def last_of(loaded: Loaded, name: str, paths: tuple[str, ...]) -> Declaration | None:
+    """Return what is loaded of a name; at the start the owner's file, unless it was recalled."""
+    owner = loaded.owners.get(name, "")
+    if name in loaded.declarations or loaded.looked or owner not in paths:
+        return loaded.declarations.get(name)
+    return text_of(loaded, name, owner)[0]
+
+
+def maybe_moved(loaded: Loaded, name: str, path: str) -> Fault:
+    """A file that can't be read may hold what left another one with the same snapshot."""
+    why = loaded.files[path].faults[0]
+    return replace(why, problem=f"{name!r} may be in here, and this can't be read: {why.problem}")
+
+
+def contested(loaded: Loaded, name: str, paths: tuple[str, ...]) -> Fault:
+    """Return why none of the files that claim one name has it: what was loaded stays."""
+    unread = [path for path in paths if not loaded.files[path].declares(name)]
+    if unread:
+        return loaded.files[unread[0]].faults[0]
+    last = loaded.declarations.get(name)
+    owner = last.file if last is not None else loaded.owners.get(name, "")
     other = next(path for path in paths if path != owner)
-    line = line_of(loaded.files[other], name)
-    fault = Fault(
+    return Fault(
         file=other,
-        line=line,
-        column=1 if line else 0,
+        line=loaded.files[other].line_of(name),
+        column=1,
         pointer="/metadata/name",
         problem=f"{name!r} is declared in {' and in '.join(paths)}",
-        remedy="rename one of them",
+        remedy="rename one of them, or remove it",
     )
-    if not owner:
-        return loaded.declarations.get(name), fault
-    declaration, own_fault = text_of(loaded, name, owner)
-    return declaration, own_fault or fault
-
-
-def line_of(record: FileRecord, name: str) -> int:
-    return next((one.line for one in record.documents if one.name == name), 0)
 
 
 def text_of(loaded: Loaded, name: str, path: str) -> tuple[Declaration | None, Fault | None]:

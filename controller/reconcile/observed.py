@@ -24,6 +24,7 @@ class Observed:
     revision: str = ""
     ends: tuple[Run, ...] = ()  # of upstreams' runs, not answered yet
     fault: Fault | None = None  # of its newest text
+    orphaned: bool = False  # declared by no manifest any more: see `desired.is_orphaned`
     held: bool = False  # not declared, and yet not known to be gone: see `desired.holds`
 
 

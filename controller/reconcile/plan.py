@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.model.changes import AnswerSchedule, Change, CreateRun, FinishRun, ForgetSchedule
-from controller.model.condition import MISSED, WorkflowStatus, drop
+from controller.model.condition import MISSED, ORPHANED, SUSPENDED, WorkflowStatus, drop
 from controller.model.run import Phase, Run, Trigger
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import ConcurrencyPolicy, RunPolicy, Schedule
@@ -58,7 +58,7 @@ def retire(observed: Observed, now: datetime) -> Plan:
         suspended=False,
         answered_change=status.change,
         watched_since=None,
-        conditions=drop(status.conditions, MISSED),
+        conditions=drop(status.conditions, MISSED, ORPHANED, SUSPENDED),
     )
     changes: list[Change] = [
         *(skip(run, "Retired", now) for run in observed.active if is_to_go(run)),

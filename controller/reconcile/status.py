@@ -5,13 +5,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.model.changes import PutWorkflow
-from controller.model.condition import MISSED, WorkflowStatus, find
+from controller.model.condition import (
+    MISSED,
+    ORPHANED,
+    SUSPENDED,
+    Condition,
+    Status,
+    WorkflowStatus,
+    drop,
+    find,
+    message_of,
+    put,
+)
 from controller.model.run import Event
 from controller.model.source import Declaration
 from controller.model.workflow import OnChange
-from controller.reconcile import expectation
+from controller.reconcile import expectation, suspension
 from controller.reconcile.observed import Observed
-from controller.reconcile.suspension import is_suspended
 
 
 def sighted(
@@ -34,13 +44,35 @@ def sighted(
         spec_digest=declaration.spec_digest,
         inputs=dict(observed.inputs),
         revision=observed.revision,
-        suspended=is_suspended(before, declaration),
+        suspended=suspension.is_suspended(before, declaration),
         retired=False,
+        conditions=with_orphaned(before, observed, now),
     )
+    told = suspension.words(suspension.declared_by(declaration), before.suspension)
+    noted = suspension.noted(after.conditions, told, now, after.generation)
+    after = replace(after, conditions=noted)
     held_back = before.answered_change < before.change
     if declaration.on_change is None or not (held_back or wants(declaration, before, after)):
         after = replace(after, answered_change=after.change)
     return expectation.watched(before, after, declaration, now)
+
+
+def with_orphaned(
+    before: WorkflowStatus, observed: Observed, now: datetime
+) -> tuple[Condition, ...]:
+    """Return the conditions; among them that no manifest is there any more, while it is so."""
+    if not observed.orphaned:
+        return drop(before.conditions, ORPHANED)
+    found = Condition(
+        type=ORPHANED,
+        status=Status.TRUE,
+        reason="PruneDisabled",
+        message=f"{before.file} doesn't declare it any more; it goes on as it was, because its"
+        " source says `prune: false`",
+        last_transition_time=now,
+        observed_generation=before.generation,
+    )
+    return put(before.conditions, found)
 
 
 def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:
@@ -73,8 +105,10 @@ def at_rest(declaration: Declaration, observed: Observed) -> bool:
         and status.spec_digest == declaration.spec_digest
         and (status.file, status.blob, status.document)
         == (declaration.file, declaration.blob, declaration.document)
-        and status.suspended == is_suspended(status, declaration)
+        and status.suspended == suspension.is_suspended(status, declaration)
+        and suspension.is_told(status, declaration)
         and (status.watched_since is None) == (declaration.expect_every is None)
+        and is_orphaned(status) == observed.orphaned
         and dict(status.inputs) == dict(observed.inputs)
     )
 
@@ -101,24 +135,31 @@ def words(before: WorkflowStatus | None, after: WorkflowStatus) -> tuple[str, st
     old = before or WorkflowStatus(source=after.source, name=after.name)
     first = before is None or old.generation == 0 < after.generation
     table = (
+        (is_orphaned(after) and not is_orphaned(old), ORPHANED, message_of(after, ORPHANED)),
         (old.valid and not after.valid, "InvalidManifest", message_of(after, "Ready")),
         (first, "WorkflowLoaded", after.file),
         (after.retired and not old.retired, "WorkflowRetired", ""),
         (old.retired and not after.retired, "WorkflowRestored", after.file),
+        (is_orphaned(old) and not is_orphaned(after), "WorkflowRestored", after.file),
         (after.generation > old.generation, "SpecChanged", f"generation {after.generation}"),
         (after.change > old.change, "InputsChanged", f"change {after.change}"),
-        (after.suspended and not old.suspended, "Suspended", str(after.suspension or "")),
+        (after.suspended and not old.suspended, SUSPENDED, message_of(after, SUSPENDED)),
         (old.suspended and not after.suspended, "Resumed", ""),
+        (
+            message_of(old, SUSPENDED) != message_of(after, SUSPENDED),
+            "SuspensionChanged",
+            message_of(after, SUSPENDED),
+        ),
         (after.valid and not old.valid, "ManifestRepaired", after.file),
         (is_missed(after) and not is_missed(old), "Missed", message_of(after, MISSED)),
         (is_missed(old) and not is_missed(after), "SuccessSeen", ""),
+        (old.file != after.file, "ManifestMoved", f"from {old.file} to {after.file}"),
     )
     return next(((reason, message) for true, reason, message in table if true), ("", ""))
 
 
-def message_of(status: WorkflowStatus, type_: str) -> str:
-    found = find(status.conditions, type_)
-    return found.message if found is not None else ""
+def is_orphaned(status: WorkflowStatus) -> bool:
+    return find(status.conditions, ORPHANED) is not None
 
 
 def is_missed(status: WorkflowStatus) -> bool:

@@ -1,12 +1,25 @@
 """Whether a workflow may start anything by itself: its manifest, people, failures in a row."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from controller.model.changes import PutSuspension
-from controller.model.condition import Suspension, WorkflowStatus
+from controller.model.condition import (
+    AND,
+    SUSPENDED,
+    Condition,
+    Status,
+    Suspension,
+    WorkflowStatus,
+    drop,
+    find,
+)
+from controller.model.condition import (
+    put as put_condition,
+)
 from controller.model.source import Declaration
 
-ITSELF = "rondel"
+ITSELF = "suspendAfter"
 
 
 def is_suspended(status: WorkflowStatus, declaration: Declaration) -> bool:
@@ -21,8 +34,56 @@ def due(status: WorkflowStatus, declaration: Declaration, now: datetime) -> PutS
     most = declaration.suspend_after
     if most is None or status.failures < most:
         return None
-    reason = f"suspendAfter: {status.failures} runs failed in a row"
+    reason = f"{status.failures} runs failed in a row"
     return put(status, Suspension(by=ITSELF, reason=reason, at=now))
+
+
+def words(declared: str, suspension: Suspension | None) -> tuple[str, str]:
+    """Return reason and message of the condition, each who suspends told; two "": nobody does.
+
+    Args:
+        declared: what says `suspend: true`; "" when nothing does.
+        suspension: what a person, or failures, have done beside it.
+    """
+    who = "Failures" if suspension is not None and suspension.by == ITSELF else "Command"
+    told = {
+        "Declaration": declared and f"{declared} says `suspend: true`",
+        who: str(suspension or ""),
+    }
+    found = {reason: text for reason, text in told.items() if text}
+    return AND.join(found), " | ".join(found.values())
+
+
+def declared_by(declaration: Declaration) -> str:
+    return declaration.file if declaration.suspended else ""
+
+
+def is_told(status: WorkflowStatus, declaration: Declaration) -> bool:
+    """Tell whether the status says already who suspends the workflow."""
+    found = find(status.conditions, SUSPENDED)
+    said = (found.reason, found.message) if found is not None else ("", "")
+    return said == words(declared_by(declaration), status.suspension)
+
+
+def noted(
+    conditions: Iterable[Condition],
+    told: tuple[str, str],
+    now: datetime,
+    generation: int,
+) -> tuple[Condition, ...]:
+    """Return the conditions with `Suspended`, while `told` (see `words`) is not empty."""
+    reason, message = told
+    if not reason:
+        return drop(conditions, SUSPENDED)
+    one = Condition(
+        type=SUSPENDED,
+        status=Status.TRUE,
+        reason=reason,
+        message=message,
+        last_transition_time=now,
+        observed_generation=generation,
+    )
+    return put_condition(conditions, one)
 
 
 def put(status: WorkflowStatus, suspension: Suspension | None) -> PutSuspension:

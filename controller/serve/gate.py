@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse
 from controller import digest
 from controller.clock import Clock
 from controller.errors import RondelError
-from controller.model.token import Role
+from controller.model.token import Role, Token
 from controller.serve.ports import Records
 from controller.serve.problems import problem
+from controller.serve.who import TOKEN
 
 OPEN = frozenset({"/healthz", "/readyz"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -49,29 +50,30 @@ class Gate:
         if not same_origin(headers):
             return problem(403, "Wrong origin", "requests of other sites' pages are not taken")
         try:
-            role = await self._role(headers.get("authorization", ""))
+            token = await self._token(headers.get("authorization", ""))
         except RondelError as error:
             return problem(503, type(error).__name__, error.problem)
-        if role is None:
+        if token is None:
             answer = problem(401, "No valid token", "send `Authorization: Bearer TOKEN`")
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
         needed = needs(scope["method"], scope["path"])
-        if role < needed:
+        if token.role < needed:
             return problem(403, "Role too small", f"this needs the role {needed.word}")
+        scope[TOKEN] = token.name
         return None
 
     def _is_ours(self, host: str) -> bool:
         return host in self._hosts or is_address(host)
 
-    async def _role(self, authorization: str) -> Role | None:
+    async def _token(self, authorization: str) -> Token | None:
         """The hash is what is looked up, so the time that takes says nothing of a token."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return None
         hashed = digest.sha256(token.strip())
         found = await self._records.read(lambda reader: reader.token(hashed))
-        return found.role if found is not None and found.valid(self._clock.now()) else None
+        return found if found is not None and found.valid(self._clock.now()) else None
 
 
 def is_open(scope: Any) -> bool:

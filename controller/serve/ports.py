@@ -86,8 +86,11 @@ class Controller(Protocol):
 
     async def suspend(
         self, source: str, workflow: str | None, suspension: Suspension | None
-    ) -> None:
-        """Suspend a workflow or a source; None resumes it. Raises UsageError, RefusedError."""
+    ) -> str | None:
+        """Suspend a workflow or a source; None resumes it. Return what else suspends it still.
+
+        Raises UsageError, RefusedError.
+        """
         ...
 
     def reconcile(self, source: str) -> int:

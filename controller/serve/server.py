@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from controller.model.settings import Tls
+from controller.serve.who import from_peer
 
 STOP_SECONDS = 3.0
 MODE = 0o600
@@ -127,10 +128,11 @@ def peer_checked() -> Any:
 
     class PeerChecked(H11Protocol):
         def connection_made(self, transport: Any) -> None:
-            sock = transport.get_extra_info("socket")
-            if sock is not None and peer_user(sock) not in {os.geteuid(), 0}:
+            user = peer_user(transport.get_extra_info("socket"))
+            if user not in {os.geteuid(), 0}:
                 transport.abort()
                 return
+            self.app = from_peer(self.app, user)
             super().connection_made(transport)
 
     return PeerChecked

@@ -266,7 +266,7 @@ def test_an_empty_source_never_prunes_everything():
     loaded = load(EMPTY, a=text("one"))
     emptied = load(loaded, a=None)
     assert set(emptied.declarations) == {"one"}
-    assert "no manifest is left" in str(emptied.all_faults[0])
+    assert "no workflow is left" in str(emptied.all_faults[0])
     allowed = desired.Loaded.empty("s", allow_empty=True)
     assert load(load(allowed, a=text("one")), a=None).declarations == {}
 

@@ -456,7 +456,7 @@ BY_ADA = Suspension(by="ada", at=at(9))
             hourly(suspend_after=3),
             seen(answered={"hourly": at(11)}, failures=3),
             NOON,
-            ["suspend by rondel", "answer hourly 10 12:00"],
+            ["suspend by suspendAfter", "answer hourly 10 12:00"],
             id="suspend-after-so-many-failures-in-a-row",
         ),
         pytest.param(

@@ -747,8 +747,8 @@ def test_after_so_many_failures_in_a_row_it_suspends_itself_and_says_so():
     assert not world.status().suspended
     fail(world, Phase.ERROR)
     (told,) = events(world.turn())
-    assert told.startswith("Suspended by rondel at ")
-    assert told.endswith("suspendAfter: 2 runs failed in a row")
+    assert told.startswith("Suspended by suspendAfter at ")
+    assert told.endswith(": 2 runs failed in a row")
     world.turn(5 * HOUR)
     assert world.running() == []
     world.write(resumed())
