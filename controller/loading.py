@@ -1,10 +1,10 @@
 """Sources to desired state: snapshots come in, what they declare is kept, what changed is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import structlog
 
@@ -40,8 +40,10 @@ from controller.place import (
     unread,
 )
 from controller.places import Places
+from controller.racing import unless
 from controller.reading import Reading
 from controller.reconcile import conditions, desired
+from controller.reconcile.sharing import with_shared
 from controller.recorder import Recorder
 from controller.secrets import ConfiguredSecrets
 from controller.source.ports import Source
@@ -51,7 +53,6 @@ log = structlog.get_logger()
 
 NOTHING: Mapping[str, str] = {}
 AGAIN_SECONDS = 5.0  # before a source that crashed is looked at anew
-T = TypeVar("T")
 Enqueue: TypeAlias = Callable[[Iterable[Key]], None]
 
 
@@ -118,6 +119,7 @@ class Loading(Places):
         place.gone = True
         await place.tell()
         await place.source.close()
+        await self._note_shared()
 
     def use_groups(self, groups: Mapping[str, int]) -> None:
         """Limit by these groups of the configuration from now on."""
@@ -271,10 +273,6 @@ class Loading(Places):
             receivers=self._receivers(),
         )
 
-    def _exports(self, source: str) -> bool:
-        place = self._places.get(source)
-        return place is not None and place.settings.exports
-
     # One look at a source.
 
     async def _load(self, place: Place, snapshot: Snapshot) -> None:
@@ -293,6 +291,7 @@ class Loading(Places):
         await self._put(
             place, conditions.applied(place.status, place.loaded, snapshot, self._clock.now())
         )
+        await self._note_shared()
         gone -= place.loaded.declarations.keys()  # what was there before the first look
         changed = {*place.loaded.changed, *moved, *gone}
         self._touched(name, changed)
@@ -328,6 +327,16 @@ class Loading(Places):
             await self._recorder.record(PutSource(status=status))
         place.status = status
 
+    async def _note_shared(self) -> None:
+        """Say at each source which others read its manifests; nothing is written at rest."""
+        shared = self._shared()
+        for name, place in self._places.items():
+            others = shared.get(name, ())
+            noted = with_shared(place.status, others, self._clock.now())
+            if noted != place.status:
+                log.warning("manifests_shared", source=name, others=others)
+                await self._put(place, noted)
+
     async def _remember(self, place: Place, snapshot: Snapshot) -> desired.Loaded:
         """Take up what was loaded before a restart, where the files say something else by now.
 
@@ -337,15 +346,3 @@ class Loading(Places):
         moved = [one for one in place.remembered.values() if is_moved(one, snapshot)]
         place.remembered = {}
         return desired.remembered(place.loaded, await self._last_valid(moved))
-
-
-async def unless(stop: asyncio.Event, wanted: Awaitable[T]) -> T | None:
-    """Return what is awaited; None when `stop` is set before it comes."""
-    coming, stopped = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return coming.result() if coming.done() else None
-    finally:
-        for one in (coming, stopped):
-            one.cancel()
-        await asyncio.wait({coming, stopped})

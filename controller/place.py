@@ -12,6 +12,7 @@ from controller.model.source import Declaration, Snapshot
 from controller.model.workflow import Input
 from controller.reading import Reading
 from controller.reconcile import conditions, desired, keys
+from controller.reconcile.sharing import Reach
 from controller.source.ports import Source
 
 NOTHING: Mapping[str, str] = {}
@@ -100,6 +101,14 @@ class Place:
     @property
     def revision(self) -> str:
         return self.snapshot.revision if self.snapshot else self.status.last_applied_revision
+
+    @property
+    def reach(self) -> Reach:
+        """What it reads: sources that reach the same manifests run each workflow once more."""
+        if isinstance(self.settings, DirectorySource):
+            return Reach("", "", self.settings.path)
+        line = self.revision.partition("@")[0]
+        return Reach(self.status.location, line, self.settings.path)
 
 
 def kind_of(settings: GitSource | DirectorySource) -> str:

@@ -14,6 +14,7 @@ from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.place import NOTHING, Place, last_valid
 from controller.reconcile.runs import GroupLimit, group_key
+from controller.reconcile.sharing import shared
 from controller.store import Store
 
 
@@ -31,6 +32,11 @@ class Places:
         place = self._places.get(name)
         return place is not None and not place.status.suspended
 
+    def _exports(self, source: str) -> bool:
+        """Tell whether workflows of other sources may name those of this one."""
+        place = self._places.get(source)
+        return place is not None and place.settings.exports
+
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(place.status for place in self._places.values())
 
@@ -38,6 +44,11 @@ class Places:
         """Return when every source has been looked at once."""
         for place in tuple(self._places.values()):
             await place.seen.wait()
+
+    def _shared(self) -> Mapping[str, tuple[str, ...]]:
+        """Return which sources read the same manifests, of those that have been read."""
+        places = self._places.items()
+        return shared({name: place.reach for name, place in places if place.snapshot is not None})
 
     def keys(self) -> tuple[Key, ...]:
         return tuple(

@@ -24,6 +24,7 @@ from controller.reconcile.desired import Loaded
 from controller.reconcile.suspension import noted, words
 
 SHOWN_FAULTS = 3
+SHOWN_ORPHANS = 10
 VERIFIED = "SourceVerified"
 
 
@@ -68,7 +69,8 @@ def applied(
         message = f"{count}: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
         ready = condition("Ready", Status.FALSE, "PartiallyApplied", message, now, generation)
     else:
-        ready = condition("Ready", Status.TRUE, "Applied", snapshot.revision, now, generation)
+        message = snapshot.revision + orphan_words(loaded)
+        ready = condition("Ready", Status.TRUE, "Applied", message, now, generation)
     return replace(
         status,
         last_attempted_revision=snapshot.revision,
@@ -83,11 +85,19 @@ def applied(
             ),
             ready,
         ),
-        sync=Sync.OUT_OF_SYNC if faults else Sync.SYNCED,
+        sync=Sync.OUT_OF_SYNC if faults or loaded.orphans else Sync.SYNCED,
         health=Health.DEGRADED if faults else Health.HEALTHY,
         workflows=len(loaded.declarations),
         last_success_at=now,
     )
+
+
+def orphan_words(loaded: Loaded) -> str:
+    """Return what to add about workflows whose manifests are gone; "" where none is."""
+    if not loaded.orphans:
+        return ""
+    count, shown = len(loaded.orphans), ", ".join(loaded.orphans[:SHOWN_ORPHANS])
+    return f" | without a manifest: {shown}" + (", ..." if count > SHOWN_ORPHANS else "")
 
 
 def verified(

@@ -79,12 +79,14 @@ class Loaded:
 
     def is_orphaned(self, name: str) -> bool:
         """Tell whether a workflow goes on although no manifest is there for it: see `prune`."""
-        return name in self.declarations and name not in self.claims and name not in self.sought
+        if self.prune or name not in self.declarations:
+            return False
+        return name not in self.claims and name not in self.sought
 
     @property
     def orphans(self) -> tuple[str, ...]:
-        """The names of such workflows; of an emptied source it is not said one by one."""
-        return () if self.emptied else tuple(sorted(filter(self.is_orphaned, self.declarations)))
+        """The names of such workflows."""
+        return () if self.prune else tuple(sorted(filter(self.is_orphaned, self.declarations)))
 
     def holds(self, name: str) -> bool:
         """Tell whether a name that isn't declared is nevertheless not known to be gone.
@@ -151,10 +153,16 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
     if after.emptied:
         return replace(nothing_left(after, snapshot), looked=True)
     touched |= {*vanished, *loaded.sought, *after.sought}
-    same = all(ties(loaded.linked.get(path, ())) == ties(linked.get(path, ())) for path in parsed)
-    if not same or any((name in loaded.claims) != (name in claims) for name in touched):
+    if is_tied_anew(loaded, after, touched, parsed):
         after, touched = judged_between(after, touched)
-    return replace(settle(after, touched), looked=True)
+    settled = settle(after, touched)
+    others = {one for one in touched if loaded.is_orphaned(one) != settled.is_orphaned(one)}
+    return replace(
+        settled,
+        path_faults=(*no_folder(settled, snapshot), *snapshot.faults),
+        changed=settled.changed | others,
+        looked=True,
+    )
 
 
 def missing(loaded: Loaded, touched: Iterable[str], snapshot: Snapshot) -> Iterable[str]:
@@ -177,6 +185,15 @@ def is_emptied(loaded: Loaded) -> bool:
     if loaded.claims or loaded.sought or loaded.allow_empty or not loaded.prune:
         return False
     return bool(loaded.declarations or loaded.owners)
+
+
+def is_tied_anew(
+    before: Loaded, after: Loaded, touched: Iterable[str], read: Iterable[str]
+) -> bool:
+    """Tell whether faults between files may be others by now."""
+    return any(
+        ties(before.linked.get(path, ())) != ties(after.linked.get(path, ())) for path in read
+    ) or any((name in before.claims) != (name in after.claims) for name in touched)
 
 
 def ties(documents: Iterable[ParsedDocument]) -> list[object]:
@@ -205,6 +222,17 @@ def nothing_left(loaded: Loaded, snapshot: Snapshot) -> Loaded:
         remedy="set allowEmpty: true if it is meant to be empty",
     )
     return replace(loaded, changed=frozenset(), path_faults=(fault, *loaded.path_faults))
+
+
+def no_folder(loaded: Loaded, snapshot: Snapshot) -> tuple[Fault, ...]:
+    """A folder of manifests that isn't there is a slip of the pen, unless it may be empty."""
+    folder = snapshot.manifests
+    if loaded.files or loaded.allow_empty or not folder:
+        return ()
+    if any(path.startswith(folder + "/") for path in snapshot.entries):
+        return ()
+    remedy = "correct `path`, or set allowEmpty: true if it may come later"
+    return (Fault(file=loaded.source, problem=f"there is no folder {folder}", remedy=remedy),)
 
 
 def names_before(loaded: Loaded, path: str, before: FileRecord | None) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """What a manifest said when it was read: kept by content and reader version, so read once.
 
-A row that is used is stamped once a day; beyond `KEPT` rows the longest unused go. Losing one costs
-a parse, nothing else.
+A row that is used is stamped once a day; beyond `KEPT` rows the longest unused go, but for those
+that workflows work by: their file may say something else by now, or be gone. Losing another one
+costs a parse, nothing else.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -115,9 +116,10 @@ def _stamp() -> Query:
 def _surplus() -> Query:
     c = t.parsed.c
     newest_first = (c.used_at.desc(), c.blob, c.version)
-    return compiled(
-        select(c.blob, c.version).order_by(*newest_first).limit(_MANY).offset(bindparam("kept"))
-    )
+    rows = select(c.blob, c.version).order_by(*newest_first).limit(_MANY)
+    surplus = rows.offset(bindparam("kept")).subquery()
+    working = select(t.workflow.c.blob).where(t.workflow.c.retired == 0)
+    return compiled(select(surplus).where(surplus.c.blob.not_in(working)))
 
 
 @cache

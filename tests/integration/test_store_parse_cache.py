@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from controller.model.changes import PutWorkflow
+from controller.model.condition import WorkflowStatus
 from controller.store import Store, parse_cache
 from tests.store_lives import FixedClock
 
@@ -67,3 +69,16 @@ async def test_the_longest_unused_go_first(store, clock):
     assert set(await store.parsed(names(10), "1")) == set(names(3))
     assert await store.body(names(10)[9], "1", 0) is None
     assert await store.write(parse_cache.trim(3)) == 0
+
+
+async def test_what_a_workflow_works_by_is_kept_however_long_it_was_not_read(store, clock):
+    await store.put_parsed([entry(1), entry(2)])
+    statuses = [
+        WorkflowStatus(source="s", name=f"w{number}", blob=entry(number)[0], retired=retired)
+        for number, retired in ((1, False), (2, True))
+    ]
+    await store.record(*(PutWorkflow(status=one) for one in statuses))
+    clock.at += timedelta(days=2)
+    await store.put_parsed([entry(number) for number in range(3, 6)])
+    assert await store.write(parse_cache.trim(3)) == 1
+    assert set(await store.parsed(names(6), "1")) == {entry(n)[0] for n in (1, 3, 4, 5)}
