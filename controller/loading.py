@@ -131,6 +131,7 @@ class Loading(Places):
         while True:
             try:
                 if place.status.suspended:
+                    await self._recorder.record(PutSource(status=place.status))
                     await self._recall(place)
                 await self._rest(place)
                 if not place.settings.suspend:  # a reload, which makes another place of it, ends it

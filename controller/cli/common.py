@@ -13,7 +13,12 @@ import typer
 from controller import config as configuration
 from controller import manifest
 from controller.errors import UsageError
-from controller.model.condition import WorkflowStatus
+from controller.model.condition import (
+    SUSPENDED,
+    SourceStatus,
+    WorkflowStatus,
+    message_of,
+)
 from controller.model.quantity import parse_duration
 from controller.model.run import Run
 from controller.model.workflow import Json
@@ -235,3 +240,9 @@ def find_workflow(store: Reader, text: str) -> WorkflowStatus:
         raise UsageError(f"there is no workflow {text!r}", remedy="see `rondel get workflows`")
     names = ", ".join(f"{one.source}/{one.name}" for one in found)
     raise UsageError(f"{text!r} is in several sources: {names}", remedy="write source/name")
+
+
+def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
+    """Return who suspends it, and why; "no" when nobody does."""
+    told = message_of(found, SUSPENDED).replace(" | ", "; and ")
+    return told or ("yes" if found.suspended else "no")

@@ -21,18 +21,13 @@ from controller.cli.common import (
     print_yaml,
     reader,
     short_revision,
+    suspended_words,
     took,
 )
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.cause import words
-from controller.model.condition import (
-    SUSPENDED,
-    Condition,
-    SourceStatus,
-    WorkflowStatus,
-    message_of,
-)
+from controller.model.condition import Condition, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Phase, Run, StepRun
 from controller.model.source import Declaration
 from controller.model.workflow import OnChange
@@ -136,11 +131,6 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
 
 def since(moment: datetime | None) -> str:
     return f"{ago(moment, now())} ago" if moment else "never"
-
-
-def suspended_words(found: WorkflowStatus | SourceStatus) -> str:
-    told = message_of(found, SUSPENDED).replace(" | ", "; and ")
-    return told or ("yes" if found.suspended else "no")
 
 
 def tell_triggers(store: Reader, found: WorkflowStatus) -> None:

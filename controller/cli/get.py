@@ -24,7 +24,7 @@ from controller.cli.common import (
 )
 from controller.errors import UsageError
 from controller.model import view
-from controller.model.condition import Condition, find
+from controller.model.condition import ORPHANED, SUSPENDED, Condition, find
 from controller.model.run import Phase
 from controller.store.reader import Reader
 
@@ -286,7 +286,9 @@ def ready(conditions: Iterable[Condition]) -> str:
 
 
 def reason(conditions: Iterable[Condition]) -> str:
+    """Return what to know beside a name: why it isn't ready, else what it is besides."""
     found = find(conditions, "Ready")
-    if found is None or str(found.status) == "True":
-        return ""
-    return f"{found.reason}: {found.message}"
+    if found is not None and str(found.status) != "True":
+        return f"{found.reason}: {found.message}"
+    beside = (one for type_ in (SUSPENDED, ORPHANED) if (one := find(conditions, type_)))
+    return " | ".join(f"{one.type}: {one.message}" for one in beside)

@@ -24,6 +24,7 @@ from controller.cli.common import (
     print_yaml,
     read_duration,
     reader,
+    suspended_words,
 )
 from controller.errors import UsageError
 from controller.manifests import below, manifests_of
@@ -115,9 +116,13 @@ def tell(found: list[Coming], output: Format) -> None:
 
 
 def suspended(store: Reader, names: list[str]) -> list[str]:
-    """Return those of the loaded workflows that are meant and suspended."""
+    """Return those of the loaded workflows that are meant and suspended, with who does that."""
     found = [find_workflow(store, name) for name in names] or store.workflows()
-    return [f"{one.source}/{one.name}" for one in found if one.suspended and not one.retired]
+    return [
+        f"{one.source}/{one.name} ({suspended_words(one)})"
+        for one in found
+        if one.suspended and not one.retired
+    ]
 
 
 def read_time(text: str) -> datetime:

@@ -1,5 +1,6 @@
 """Commands that keep workflows and sources from starting anything by themselves."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from controller.store.reader import Reader
 
 NameArgument = Annotated[
     str,
-    typer.Argument(metavar="WORKFLOW-OR-SOURCE", help="name, source/name, or source:NAME"),
+    typer.Argument(metavar="WORKFLOW-OR-SOURCE", help="a source, a workflow, or SOURCE/WORKFLOW"),
 ]
 SOURCE = "source:"
 
@@ -77,9 +78,17 @@ def target(
     if name.startswith(SOURCE):
         return source_target(name[len(SOURCE) :])
     if client.remote:
-        return workflow_target(*named(name, None))
+        sources = {str(one["name"]) for one in client.get("/sources")["items"]}
+        return kind_target(name, sources) or workflow_target(*named(name, None))
     with reader(state_dir, config) as store:
         return known_target(store, name)
+
+
+def kind_target(name: str, sources: Collection[str]) -> tuple[str, str] | None:
+    """Return what `source/NAME` means, as `wait` reads it, unless a source is called so."""
+    kind, _, rest = name.partition("/")
+    meant = kind == "source" and kind not in sources and rest in sources
+    return source_target(rest) if meant else None
 
 
 def source_target(name: str) -> tuple[str, str]:
@@ -99,6 +108,8 @@ def known_target(store: Reader, name: str) -> tuple[str, str]:
         )
     if name in sources:
         return source_target(name)
+    if (meant := kind_target(name, sources)) is not None:
+        return meant
     found = find_workflow(store, name)
     return workflow_target(found.source, found.name)
 

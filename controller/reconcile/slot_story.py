@@ -1,7 +1,7 @@
 """Why a slot started or did not: told from what is kept; what is not kept is not guessed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -179,6 +179,7 @@ CAUSES = {
     "WorkflowRetired": ("Retired", "removed from its source at"),
 }
 ENDS = {"Resumed": "Suspended", "WorkflowRestored": "WorkflowRetired"}
+AGAIN = {"SuspensionChanged": "Suspended"}  # goes on, for other reasons
 
 
 def state_at(events: Sequence[Event], at: datetime) -> Mapping[str, str]:
@@ -193,9 +194,12 @@ def state_at(events: Sequence[Event], at: datetime) -> Mapping[str, str]:
         if one.reason in CAUSES:
             standing[one.reason] = one
         standing.pop(ENDS.get(one.reason, ""), None)
+        if (first := standing.get(AGAIN.get(one.reason, ""))) is not None:
+            standing[first.reason] = replace(first, message=one.message)
     for reason, event in standing.items():
         answer, words = CAUSES[reason]
-        return {"answer": answer, "words": f"it was {words} {stamp(event.at)}"}
+        why = f": {event.message}" if event.message else ""
+        return {"answer": answer, "words": f"it was {words} {stamp(event.at)}{why}"}
     return {}
 
 

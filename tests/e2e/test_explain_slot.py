@@ -55,7 +55,7 @@ def test_schedule_names_what_is_suspended_and_notes_what_the_clock_does(tmp_path
     ControllerProcess(tmp_path, "--source", str(folder)).start().stop()
     words = ("schedule", "--after", "2027-03-28T00:00:00Z", "--count", "1")
     told = rondel(*words)
-    assert "suspended, no slot starts: w/s" in told.stderr
+    assert "suspended, no slot starts: w/s (s.yaml says `suspend: true`)" in told.stderr
     assert "2027-03-28T01:00:00Z w: 02:30 doesn't exist on 2027-03-28" in told.stdout
     (one,) = json.loads(rondel(*words, "-o", "json").stdout)
     assert (one["source"], one["workflow"]) == ("w", "w")

@@ -253,6 +253,10 @@ def test_the_socket_needs_no_token_beside_the_address(started):
     assert done.returncode == 0, done.stderr
 
 
+def suspension(controller):
+    return controller.look(lambda reader: reader.workflow("ops", "w")).suspension
+
+
 def test_commands_act_over_the_address_with_a_token(started, tmp_path):
     controller, http = started()
     server = ("--server", str(http.base_url).rstrip("/"))
@@ -277,7 +281,11 @@ def test_commands_act_over_the_address_with_a_token(started, tmp_path):
     late = call("cancel", run, RONDEL_TOKEN=text)
     assert late.returncode == 1
     assert "is over" in late.stderr
+    assert call("suspend", "source/ops", RONDEL_TOKEN=text).stdout == "source ops is suspended\n"
+    assert call("resume", "source/ops", RONDEL_TOKEN=text).stdout == "source ops is resumed\n"
     assert call("suspend", "ops/w", RONDEL_TOKEN=text).stdout == "workflow ops/w is suspended\n"
+    held = controller.until(lambda: suspension(controller), "it is suspended")
+    assert held.by == "token ops", "who does it is not the caller's to say"
     assert call("resume", "ops/w", RONDEL_TOKEN=text).stdout == "workflow ops/w is resumed\n"
     span = ("--from", "2027-03-01", "--to", "2027-03-02", "--dry-run")
     filled = call("backfill", "ops/w", *span, RONDEL_TOKEN=text)

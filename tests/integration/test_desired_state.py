@@ -73,7 +73,7 @@ class Controlled:
         return self.status(name).generation, self.status(name).change
 
     def ready(self, name: str) -> str:
-        found = find(self.status(name).conditions, "Ready")
+        found = standing(self.status(name).conditions, "Ready")
         assert found is not None
         return f"{found.status} {found.message}".strip()
 
@@ -84,6 +84,10 @@ class Controlled:
     async def retired(self) -> set[str]:
         found = await self.daemon.store.read(lambda r: r.workflows(retired=True))
         return {one.name for one in found if one.retired}
+
+
+def standing(conditions: Any, type_: str) -> Any:
+    return find(conditions, type_)
 
 
 def source(url: str, name: str, **more: Any) -> GitSource:
@@ -289,21 +293,21 @@ async def test_without_prune_a_workflow_outlives_its_manifest_and_says_so(reposi
     repository.commit(a_yaml=manifest("one", "true", ON_CHANGE), keep_yaml=KEEP)
     async with controlled(prune=False) as it:
         await it.commit("a.yaml")
-        told = find(it.status("one").conditions, ORPHANED)
+        told = standing(it.status("one").conditions, ORPHANED)
         assert (told.reason, "a.yaml doesn't declare it any more" in told.message) == (
             "PruneDisabled",
             True,
         )
         assert (it.status("one").sync, it.ready("one")) == (Sync.OUT_OF_SYNC, "True")
         assert it.source().sync is Sync.OUT_OF_SYNC
-        assert "without a manifest: one" in find(it.source().conditions, "Ready").message
+        assert "without a manifest: one" in standing(it.source().conditions, "Ready").message
     async with controlled(prune=False) as it:
-        assert find(it.status("one").conditions, ORPHANED) == told, "also over a restart"
+        assert standing(it.status("one").conditions, ORPHANED) == told, "also over a restart"
         await it.daemon._requests().run("ops", "one", {})
         await it.settled()
         assert (await it.runs("one"))[-1].phase is Phase.SUCCEEDED
         await it.commit(b_yaml=manifest("one", "true", ON_CHANGE))
-        assert find(it.status("one").conditions, ORPHANED) is None
+        assert standing(it.status("one").conditions, ORPHANED) is None
         assert (it.status("one").sync, it.source().sync) == (Sync.SYNCED, Sync.SYNCED)
         assert len(await it.runs("one")) == 2
         assert await it.events("one") == ["WorkflowLoaded", ORPHANED, "WorkflowRestored"]
@@ -316,8 +320,8 @@ async def test_without_prune_also_the_last_workflow_outlives_its_manifest(reposi
     repository.commit(a_yaml=manifest("one", "true", ON_CHANGE))
     async with controlled(prune=False) as it:
         await it.commit("a.yaml")
-        assert find(it.status("one").conditions, ORPHANED) is not None
-        assert find(it.source().conditions, "Ready").status == "True"
+        assert standing(it.status("one").conditions, ORPHANED) is not None
+        assert standing(it.source().conditions, "Ready").status == "True"
 
 
 EMPTYING = {
@@ -336,10 +340,10 @@ async def test_a_source_in_which_no_workflow_is_left_retires_none(repository, co
     async with controlled() as it:
         await it.commit("a.yaml", "b.yaml", **left)
         assert await it.retired() == set()
-        assert find(it.source().conditions, "Ready").status == "False"
+        assert standing(it.source().conditions, "Ready").status == "False"
     async with controlled() as it:
         assert await it.retired() == set(), "nor over a restart"
-        assert find(it.source().conditions, "Ready").status == "False"
+        assert standing(it.source().conditions, "Ready").status == "False"
         await it.daemon._requests().run("ops", "one", {})
         await it.settled()
         assert (await it.runs("one"))[-1].phase is Phase.SUCCEEDED
@@ -354,7 +358,7 @@ async def test_a_source_that_may_be_empty_retires_all(repository, controlled):
     async with controlled(allow_empty=True) as it:
         await it.commit("a.yaml", "b.yaml")
         assert await it.retired() == {"one", "two"}
-        assert find(it.source().conditions, "Ready").status == "True"
+        assert standing(it.source().conditions, "Ready").status == "True"
 
 
 async def test_a_folder_of_manifests_that_vanishes_retires_none_and_is_named(
@@ -365,15 +369,15 @@ async def test_a_folder_of_manifests_that_vanishes_retires_none_and_is_named(
         repository.git("mv", "w", "moved")
         await it.commit()
         assert await it.retired() == set()
-        assert "no workflow is left below w;" in find(it.source().conditions, "Ready").message
+        assert "no workflow is left below w;" in standing(it.source().conditions, "Ready").message
 
 
 async def test_a_folder_that_never_was_is_a_fault(repository, controlled):
     repository.commit(a_yaml=manifest("one"))
     async with controlled(path="worklfows") as it:
-        assert "there is no folder worklfows" in find(it.source().conditions, "Ready").message
+        assert "there is no folder worklfows" in standing(it.source().conditions, "Ready").message
         await it.commit(worklfows__b_yaml=manifest("two"))
-        assert find(it.source().conditions, "Ready").status == "True"
+        assert standing(it.source().conditions, "Ready").status == "True"
 
 
 # Two sources.
@@ -392,12 +396,12 @@ async def test_two_sources_that_read_the_same_manifests_say_so_until_one_is_gone
         )
         async with daemon_of(tmp_path, *sources) as daemon:
             it = Controlled(daemon, repository)
-            told = {one: find(it.source(one).conditions, SHARED) for one in ("all", "folder")}
+            told = {one: standing(it.source(one).conditions, SHARED) for one in ("all", "folder")}
             assert told["all"].message.startswith("read by folder, other, too: ")
             assert told["folder"].message.startswith("read by all, too: ")
             await daemon._following.remove("all")
-            assert find(it.source("folder").conditions, SHARED) is None
-            assert find(it.source("other").conditions, SHARED) is None
+            assert standing(it.source("folder").conditions, SHARED) is None
+            assert standing(it.source("other").conditions, SHARED) is None
 
 
 async def test_a_name_that_moves_to_another_source_is_another_workflow_there(repository, tmp_path):
@@ -418,4 +422,4 @@ async def test_a_name_that_moves_to_another_source_is_another_workflow_there(rep
             assert not it.status("one", "x").retired
             assert (it.status("one", "x").generation, it.status("one", "x").change) == (1, 1)
             assert [len(await it.runs("one", name)) for name in "wx"] == [1, 1]
-            assert find(it.source("w").conditions, SHARED) is None
+            assert standing(it.source("w").conditions, SHARED) is None

@@ -25,8 +25,8 @@ DECLARED = Declaration(
 )
 
 
-def event(reason, at) -> Event:
-    return Event(at=at, reason=reason, source="main", workflow="w")
+def event(reason, at, message="") -> Event:
+    return Event(at=at, reason=reason, source="main", workflow="w", message=message)
 
 
 LOADED = event("WorkflowLoaded", SLOT - DAY)
@@ -126,6 +126,17 @@ RAN = slot_run(phase=Phase.SUCCEEDED, started_at=SLOT + 2 * SECOND, finished_at=
             "history before 2027-03-10T12:00:01Z is gone",
         ),
         (facts(events=[LOADED, event("Suspended", SLOT - HOUR)]), "Suspended", "T11:00:00Z"),
+        (
+            facts(
+                events=[
+                    LOADED,
+                    event("Suspended", SLOT - HOUR, "w.yaml says so"),
+                    event("SuspensionChanged", SLOT - SECOND, "by ann, too"),
+                ]
+            ),
+            "Suspended",
+            "T11:00:00Z: by ann, too",
+        ),
         (facts(events=[LOADED, event("WorkflowRetired", SLOT - HOUR)]), "Retired", "T11:00:00Z"),
         (
             facts(
