@@ -6,7 +6,6 @@ from functools import cached_property
 
 from controller.manifest.between import between
 from controller.model.source import Declaration, Fault, ParsedDocument, ParsedFile, Snapshot
-from controller.model.workflow import Concurrency
 from controller.reconcile.filed import (
     FileRecord,
     hidden,
@@ -15,6 +14,7 @@ from controller.reconcile.filed import (
     record_of,
     sought,
 )
+from controller.reconcile.groups import group_of, limits_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,8 @@ def advance(loaded: Loaded, snapshot: Snapshot, parsed: Mapping[str, ParsedFile 
 
 def missing(loaded: Loaded, touched: Iterable[str], snapshot: Snapshot) -> Iterable[str]:
     """Return the names that may be gone: claimed before, or the store's at the start."""
-    claimed = [name for name in touched if name in loaded.claims]
+    before = loaded.declarations if loaded.emptied else loaded.claims
+    claimed = [name for name in touched if name in before]
     if loaded.looked:
         return claimed
     owners = loaded.owners.items()
@@ -267,27 +268,12 @@ def settle(loaded: Loaded, touched: Iterable[str]) -> Loaded:
     )
 
 
-def group_of(declaration: Declaration | None) -> Concurrency | None:
-    return declaration.concurrency if declaration is not None else None
-
-
-def limits_of(declarations: Iterable[Declaration], last: Mapping[str, int]) -> Mapping[str, int]:
-    """Return each group's limit: of two that differ for now the smaller one, of none the last."""
-    found: dict[str, int | None] = {}
-    for one in declarations:
-        if one.concurrency is not None:
-            group, limit = one.concurrency.group, one.concurrency.limit
-            told = [each for each in (limit, found.get(group)) if each is not None]
-            found[group] = min(told, default=None)
-    named = {group: last.get(group) if limit is None else limit for group, limit in found.items()}
-    return {group: limit for group, limit in named.items() if limit is not None}
-
-
 def judge(
     loaded: Loaded, name: str, paths: tuple[str, ...]
 ) -> tuple[Declaration | None, Fault | None]:
     """Return a name's declaration, and what is wrong with its newest text."""
     last = loaded.declarations.get(name)
+    paths = claimants(loaded, name, paths)
     if len(paths) > 1:
         return last_of(loaded, name, paths), contested(loaded, name, paths)
     if paths:
@@ -295,6 +281,14 @@ def judge(
     if name in loaded.sought:
         return last, maybe_moved(loaded, name, loaded.sought[name][0])
     return (None if loaded.prune else last), None
+
+
+def claimants(loaded: Loaded, name: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files that a name may be of: one that can't be read only has what it had last."""
+    last = loaded.declarations.get(name)
+    owner = last.file if last is not None else ""
+    found = [path for path in paths if path == owner or loaded.files[path].declares(name)]
+    return tuple(found) or paths
 
 
 def last_of(loaded: Loaded, name: str, paths: tuple[str, ...]) -> Declaration | None:

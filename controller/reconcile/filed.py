@@ -96,8 +96,9 @@ def sought(
         name: tuple(path for path in paths if is_doubtful(path, files))
         for name, paths in before.items()
     }
-    found = {**still, **dict.fromkeys(vanished, doubtful)}
-    return {name: paths for name, paths in found.items() if paths}
+    moved = {name: {*left, *doubtful} for name, left in still.items() if left != before[name]}
+    found = {**still, **moved, **dict.fromkeys(vanished, doubtful)}
+    return {name: tuple(sorted(paths)) for name, paths in found.items() if paths}
 
 
 def is_doubtful(path: str, files: Mapping[str, FileRecord]) -> bool:
