@@ -9,6 +9,7 @@ class Scale:
     chain: int  # steps
     changes: int
     commits: int
+    monorepo: int  # workflows in one repository
     manifests: int  # of cold, warm, steady and idle
     rest: float  # seconds of rest that idle watches
     due: int  # workflows of jitter
@@ -24,6 +25,7 @@ FULL = Scale(
     chain=100,
     changes=20,
     commits=10,
+    monorepo=1_000,
     manifests=10_000,
     rest=20,
     due=1_000,
@@ -38,6 +40,7 @@ SMALL = Scale(
     chain=30,
     changes=8,
     commits=4,
+    monorepo=300,
     manifests=1_000,
     rest=6,
     due=100,
@@ -52,6 +55,7 @@ TINY = Scale(
     chain=5,
     changes=1,
     commits=1,
+    monorepo=3,
     manifests=10,
     rest=1,
     due=2,
