@@ -380,6 +380,53 @@ async def test_a_folder_that_never_was_is_a_fault(repository, controlled):
         assert standing(it.source().conditions, "Ready").status == "True"
 
 
+CALLING = (
+    "apiVersion: rondel/v1alpha1\nkind: Workflow\nmetadata: {name: caller}\n"
+    "spec: {steps: [{name: a, uses: {workflow: callee}}]}\n"
+)
+
+
+async def test_who_calls_a_workflow_follows_it_where_it_moves_and_is_told_when_it_is_gone(
+    repository, controlled
+):
+    repository.commit(a_yaml=manifest("callee"), b_yaml=CALLING, keep_yaml=KEEP)
+    async with controlled() as it:
+        await it.commit("a.yaml", moved_yaml=manifest("callee"))
+        assert it.ready("caller") == "True"
+        await it.commit(moved_yaml=manifest("callee"), copy_yaml=manifest("callee", "false"))
+        assert it.ready("callee").startswith("False")
+        assert it.ready("caller") == "True", "the last valid one is called"
+        await it.daemon._requests().run("ops", "caller", {})
+        await it.settled()
+        assert [run.phase for run in await it.runs("caller")] == [Phase.SUCCEEDED]
+        await it.commit("moved.yaml", "copy.yaml")
+        assert it.ready("caller").startswith("False b.yaml:1:1: /spec/steps: ")
+        assert it.numbers("caller") == (1, 1)
+
+
+async def test_without_prune_who_calls_an_orphan_goes_on(repository, controlled):
+    repository.commit(a_yaml=manifest("callee"), b_yaml=CALLING)
+    async with controlled(prune=False) as it:
+        await it.commit("a.yaml")
+        assert it.ready("caller") == "True"
+        await it.daemon._requests().run("ops", "caller", {})
+        await it.settled()
+        assert [run.phase for run in await it.runs("caller")] == [Phase.SUCCEEDED]
+
+
+async def test_a_copy_that_is_not_taken_puts_no_other_at_fault(repository, controlled):
+    def limited(name: str, limit: int) -> str:
+        return manifest(name, spec=f"  concurrency: {{group: g, limit: {limit}}}\n")
+
+    repository.commit(a_yaml=limited("one", 2), b_yaml=limited("two", 2))
+    async with controlled() as it:
+        await it.commit(copy_yaml=limited("one", 5))
+        assert it.ready("two") == "True"
+        assert "declared in a.yaml and in copy.yaml" in it.ready("one")
+        await it.commit("a.yaml")
+        assert "limit" in it.ready("two"), "now it is taken"
+
+
 # Two sources.
 
 
