@@ -76,6 +76,7 @@ class Folder:
             places = {""}
         for place in self._with_links(places - {ignoring.FILE}):
             self._look_at(place, now, changed)
+        self._hold_renamed(changed)
         return self._take(changed)
 
     def _patterns_changed(self, now: int) -> bool:
@@ -124,6 +125,18 @@ class Folder:
             return
         changed[path] = found
         self._note(path, found.fault if found else None)
+
+    def _hold_renamed(self, changed: dict[str, Found | None]) -> None:
+        """What was renamed is taken with the look that takes its old name as gone.
+
+        Else it would be there twice for a moment. An old name may come back: editors move a file
+        aside before they write it anew.
+        """
+        leaving = {one.inode for path in self.settling.gone if (one := self._known.get(path))}
+        for path, found in tuple(changed.items()):
+            if found is not None and found.inode in leaving and path not in self._known:
+                del changed[path]
+                self.settling.hold(path)
 
     def _listed(self, place: str) -> list[tuple[str, os.stat_result]]:
         """Return the files at or below `place`; note what can't be looked into."""

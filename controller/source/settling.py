@@ -46,6 +46,20 @@ class Settling:
         """What to look at again, LOOK_SECONDS later."""
         return set(self._open)
 
+    @property
+    def gone(self) -> set[str]:
+        """Those of the paths at which nothing was any more."""
+        return {path for path, one in self._open.items() if not one.times}
+
+    def hold(self, path: str) -> None:
+        """Take a file that is whole not now, but at the next look if it is the same then."""
+        moment = MACHINE.monotonic()
+        try:
+            seen = times((self._root / path).lstat())
+        except OSError:  # the next look sees what is there
+            seen = ()
+        self._open[path] = Open(seen, moment - LOOK_SECONDS, moment)
+
     def forget(self) -> None:
         self._open.clear()
 

@@ -1,5 +1,6 @@
 """A folder as a source, on a real file system with real events."""
 
+import itertools
 import os
 import shutil
 from datetime import timedelta
@@ -108,6 +109,30 @@ async def test_a_renamed_file_and_a_renamed_folder_change_both_names(tmp_path):
         (tmp_path / "old").rename(tmp_path / "new")
         seen = await source.until(lambda one: "old/b.yaml" not in one.entries)
     assert set(seen.entries) == {"z.yaml", "new/b.yaml", "new/c.yaml"}
+
+
+async def test_a_renamed_file_is_never_there_twice_nor_gone(tmp_path):
+    write(tmp_path, a__one_yaml=TEXT, keep_yaml="k")
+    async with following(directory(tmp_path)) as source:
+        await source.snapshot()
+        names = ["a/one.yaml", "b.yaml", "a/two.yaml", "a/one.yaml"]
+        for old, new in itertools.pairwise(names):
+            (tmp_path / old).rename(tmp_path / new)
+            moved = await source.snapshot()
+            assert moved.changed == frozenset({old, new})
+            assert set(moved.entries) == {new, "keep.yaml"}
+        (tmp_path / "a").rename(tmp_path / "c")
+        assert set((await source.snapshot()).entries) == {"c/one.yaml", "keep.yaml"}
+
+
+async def test_a_file_that_an_editor_moves_aside_and_writes_anew_is_not_gone(tmp_path):
+    write(tmp_path, one_yaml=TEXT, keep_yaml="k")
+    async with following(directory(tmp_path)) as source:
+        await source.snapshot()
+        (tmp_path / "one.yaml").rename(tmp_path / "one.yaml~")
+        (tmp_path / "one.yaml").write_text("new")
+        look = await source.until(lambda seen: "one.yaml~" in seen.entries)
+        assert look.entries["one.yaml"].blob == git_blob(b"new")
 
 
 async def test_a_file_that_becomes_executable_is_changed(tmp_path):
