@@ -1,6 +1,6 @@
 """`rondel describe`: the story of one thing, for people."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +31,7 @@ from controller.model.condition import Condition, SourceStatus, WorkflowStatus
 from controller.model.run import Event, Phase, Run, StepRun
 from controller.model.source import Declaration
 from controller.model.workflow import OnChange
+from controller.reconcile.upstream import key_of
 from controller.store.reader import Reader
 
 LAST_RUNS, LAST_EVENTS = 5, 10
@@ -138,17 +139,24 @@ def tell_triggers(store: Reader, found: WorkflowStatus) -> None:
     from controller.cli.schedule import of_store  # noqa: PLC0415 - only for workflows
 
     name = f"{found.source}/{found.name}"
-    lines = [line for one in of_store(store, [name], suspended=True) for line in trigger_words(one)]
+    there = {f"{one.source}/{one.name}" for one in store.workflows()}
+    declared = of_store(store, [name], suspended=True)
+    lines = [line for one in declared for line in trigger_words(one, there)]
     if lines:
         title("Triggers")
     for line in lines:
         print(f"  {line}")
 
 
-def trigger_words(declared: Declaration) -> list[str]:
+def trigger_words(declared: Declaration, there: Collection[str]) -> list[str]:
+    """Return what starts it; `there` are the workflows that can, as source/name."""
     return [
         *(f"a change of {changed_words(one)}" for one in [declared.on_change] if one),
-        *(f"an end of {one.workflow} in {', '.join(one.phases)}" for one in declared.upstreams),
+        *(
+            f"an end of {one.workflow} in {', '.join(one.phases)}"
+            + ("" if "/".join(key_of(declared.source, one)) in there else " (there is none)")
+            for one in declared.upstreams
+        ),
         *(f"a delivery to {one.receiver}" for one in declared.webhooks),
     ]
 

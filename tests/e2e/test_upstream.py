@@ -154,3 +154,13 @@ def started_by(controller, workflow):
 def done(controller, count, workflow="second", phase=Phase.SUCCEEDED):
     runs = controller.runs(workflow=workflow, phases={phase})
     return runs if len(runs) >= count else None
+
+
+def test_describe_says_which_upstream_is_not_there(controller, folder, rondel):
+    waits = "  triggers: [{workflow: first}, {workflow: gone}]\n"
+    (folder / "a.yaml").write_text(manifest("first"))
+    (folder / "b.yaml").write_text(manifest("second", "true", waits))
+    controller.start()
+    told = rondel("describe", "workflow", "second").stdout
+    assert "an end of first in Succeeded\n" in told
+    assert "an end of gone in Succeeded (there is none)\n" in told

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.daemon import Daemon
-from controller.model.condition import ORPHANED, Sync, find
+from controller.model.condition import ORPHANED, SUSPENDED, Suspension, Sync, find
 from controller.model.run import Phase, Run
 from controller.model.settings import GitRef, GitSource, Settings
 from controller.reconcile.sharing import SHARED
@@ -259,6 +259,23 @@ async def test_what_waits_is_skipped_what_runs_ends_and_coming_back_is_no_change
         await it.commit(held_yaml=manifest("held", "echo new", ON_CHANGE))
         assert it.numbers("held") == (2, 2)
         assert len(await it.runs("held")) == 3, "something differs: one run"
+
+
+async def test_a_suspension_by_command_outlives_the_removal_of_its_workflow(repository, controlled):
+    one = manifest("one", "true", ON_CHANGE)
+    repository.commit(a_yaml=one, keep_yaml=KEEP)
+    async with controlled() as it:
+        by = Suspension(by="ann", reason="freeze", at=it.daemon.clock.now())
+        await it.daemon._requests().suspend("ops", "one", by)
+        await it.settled()
+        await it.commit("a.yaml")
+        assert standing(it.status("one").conditions, SUSPENDED) is None
+        await it.commit(a_yaml=manifest("one", "echo new", ON_CHANGE))
+        assert standing(it.status("one").conditions, SUSPENDED).message == str(by)
+        assert len(await it.runs("one")) == 1
+        await it.daemon._requests().suspend("ops", "one", None)
+        await it.settled()
+        assert len(await it.runs("one")) == 2, "the change that was seen meanwhile"
 
 
 async def test_a_run_that_calls_a_workflow_ends_well_when_both_are_removed(
