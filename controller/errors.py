@@ -32,6 +32,10 @@ class UnverifiedError(StalledError):
     """A commit that nobody who may has signed, or whose signature can't be checked."""
 
 
+class UnappliedError(StalledError):
+    """A commit of which nothing is applied, because something in it is faulty: `atomic`."""
+
+
 class TransientError(RondelError):
     """Trying again later may help: a remote out of reach, an engine restarting, a locked store.
 

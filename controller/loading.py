@@ -15,7 +15,7 @@ from controller.errors import (
     RondelError,
     StalledError,
     TransientError,
-    UnverifiedError,
+    UnappliedError,
 )
 from controller.model.changes import PutSource
 from controller.model.condition import (
@@ -215,11 +215,7 @@ class Loading(Places):
 
     async def _take(self, place: Place, look: Snapshot | Exception) -> None:
         try:
-            if isinstance(look, Snapshot):
-                with place.whole(look.changed) as changed:
-                    await self._load(place, replace(look, changed=changed))
-            else:
-                await self._failed(place, look)
+            await self._take_in(place, look)
         except RondelError as error:
             log.error("load_failed", source=place.settings.name, error=str(error))  # noqa: TRY400  # its words say it all
             place.source.look(tell=True)  # the store could not take it: once more
@@ -230,6 +226,16 @@ class Loading(Places):
             place.answered = place.source.answered()
         self._looked(place)
         await place.tell()
+
+    async def _take_in(self, place: Place, look: Snapshot | Exception) -> None:
+        if not isinstance(look, Snapshot):
+            await self._failed(place, look)
+            return
+        try:
+            with place.whole(look.changed) as changed:
+                await self._load(place, replace(look, changed=changed))
+        except UnappliedError as error:
+            await self._failed(place, error)
 
     def look(self, name: str) -> int:
         """Ask a source for a look now; return the request's number.
@@ -261,10 +267,6 @@ class Loading(Places):
             )
         return place.status
 
-    async def close(self) -> None:
-        for place in self._places.values():
-            await place.source.close()
-
     def _name_fault(self, declaration: Declaration) -> Fault | None:
         return name_fault(
             declaration,
@@ -286,6 +288,7 @@ class Loading(Places):
             known = place.loaded.files
             parsed = await place.reading.read(snapshot, touched(place, snapshot), known)
             place.loaded = desired.advance(place.loaded, told(place, snapshot), parsed)
+        place.refuse_a_part(snapshot.revision)
         moved = place.take_inputs(snapshot)
         place.snapshot = snapshot
         name = place.settings.name
@@ -315,12 +318,7 @@ class Loading(Places):
         )
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
-        now = self._clock.now()
-        if isinstance(error, UnverifiedError):
-            judged = conditions.unverified(status, error, now)
-        else:
-            judged = conditions.fetch_failed(status, error, now)
-        await self._put(place, judged)
+        await self._put(place, conditions.failed(status, error, self._clock.now()))
         await self._recall(place)
 
     async def _put(self, place: Place, status: SourceStatus) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from controller import manifest
+from controller.errors import UnappliedError
 from controller.model.condition import SourceStatus, Status, WorkflowStatus, find
 from controller.model.settings import DirectorySource, GitSource
 from controller.model.source import Declaration, Snapshot
@@ -75,6 +76,17 @@ class Place:
             if previous.get(workflow) != self.digests[workflow]:
                 moved.add(workflow)
         return moved
+
+    def refuse_a_part(self, revision: str) -> None:
+        """Raise UnappliedError where a commit is applied whole or not at all, and has a fault."""
+        faults = self.loaded.all_faults
+        if isinstance(self.settings, GitSource) and self.settings.atomic and faults:
+            raise UnappliedError(
+                conditions.count_words(faults),
+                reason="NotApplied",
+                where=revision,
+                remedy="mend it; until then nothing of it is applied (`atomic`)",
+            )
 
     def inputs(self, declaration: Declaration) -> Mapping[str, str]:
         """Return the digests of a workflow's inputs as they are now; absent ones are left out."""

@@ -27,6 +27,10 @@ class Places:
         self._groups = groups  # of the configuration: name -> limit
         self._places: dict[str, Place] = {}
 
+    async def close(self) -> None:
+        for place in self._places.values():
+            await place.source.close()
+
     def serves(self, name: str) -> bool:
         """Tell whether a source is configured and not suspended."""
         place = self._places.get(name)

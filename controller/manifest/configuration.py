@@ -132,6 +132,7 @@ def git_source(document: Document, base: PurePath, where: str) -> GitSource:
         submodules=document.get("submodules", False),
         statuses=words.statuses(document.get("statuses"), document["url"], f"{where}/statuses"),
         trusted=document.get("trusted", False),
+        atomic=document.get("atomic", False),
         **common(document),
     )
 

@@ -106,6 +106,7 @@ class GitSource:
     exports: bool = False
     prune: bool = True
     allow_empty: bool = False
+    atomic: bool = False  # a commit with any fault is not applied
     suspend: bool = False
     read_from: tuple[str, ...] = ()  # sources whose results of steps may serve this one's
     share_caches: str | None = None  # cache volumes are those of every source that says so

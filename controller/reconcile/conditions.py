@@ -1,9 +1,10 @@
 """Judgements about sources and workflows, in Flux's and Argo CD's manners."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from controller.errors import StalledError, TransientError
+from controller.errors import StalledError, TransientError, UnappliedError, UnverifiedError
 from controller.model.condition import (
     MISSED,
     ORPHANED,
@@ -65,8 +66,7 @@ def applied(
     faults = loaded.all_faults
     generation = status.generation
     if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        message = f"{count}: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
+        message = count_words(faults)
         ready = condition("Ready", Status.FALSE, "PartiallyApplied", message, now, generation)
     else:
         message = snapshot.revision + orphan_words(loaded)
@@ -92,6 +92,12 @@ def applied(
     )
 
 
+def count_words(faults: Sequence[Fault]) -> str:
+    """Return how many faults there are, and the first ones."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return f"{count}: " + " | ".join(map(str, faults[:SHOWN_FAULTS]))
+
+
 def orphan_words(loaded: Loaded) -> str:
     """Return what to add about workflows whose manifests are gone; "" where none is."""
     if not loaded.orphans:
@@ -111,14 +117,27 @@ def verified(
     return put(conditions, one)
 
 
+def failed(
+    status: SourceStatus, error: StalledError | TransientError, now: datetime
+) -> SourceStatus:
+    """Return a source's status after a look of which nothing is applied."""
+    if isinstance(error, UnverifiedError):
+        return unverified(status, error, now)
+    if isinstance(error, UnappliedError):
+        return unapplied(status, error, now)
+    return fetch_failed(status, error, now)
+
+
 def unverified(status: SourceStatus, error: StalledError, now: datetime) -> SourceStatus:
+    """Return a source's status after a commit whose signature doesn't hold: it isn't applied."""
+    told = condition(VERIFIED, Status.FALSE, error.reason, str(error), now, status.generation)
+    return unapplied(replace(status, conditions=put(status.conditions, told)), error, now)
+
+
+def unapplied(status: SourceStatus, error: StalledError, now: datetime) -> SourceStatus:
     """Return a source's status after a commit that isn't applied; what was loaded works on."""
     conditions = drop(status.conditions, "FetchFailed", "Reconciling")
-    for type_, value in (
-        (VERIFIED, Status.FALSE),
-        ("Ready", Status.FALSE),
-        ("Stalled", Status.TRUE),
-    ):
+    for type_, value in (("Ready", Status.FALSE), ("Stalled", Status.TRUE)):
         one = condition(type_, value, error.reason, str(error), now, status.generation)
         conditions = put(conditions, one)
     return replace(

@@ -15,7 +15,7 @@ from controller.source.mirror import Mirror
 
 OF_A_SOURCE = {
     *("name", "ref", "path", "ignore", "submodules", "interval", "timeout", "trusted", "exports"),
-    *("prune", "allow_empty", "suspend", "read_from", "share_caches", "verify"),
+    *("prune", "allow_empty", "atomic", "suspend", "read_from", "share_caches", "verify"),
 }
 """Settings that say nothing of how a repository is reached; every other makes another mirror."""
 

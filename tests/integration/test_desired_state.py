@@ -444,6 +444,43 @@ async def test_a_copy_that_is_not_taken_puts_no_other_at_fault(repository, contr
         assert "limit" in it.ready("two"), "now it is taken"
 
 
+# All or nothing.
+
+
+async def test_an_atomic_source_applies_a_commit_whole_or_not_at_all(repository, tmp_path):
+    one, two = (manifest(name, "true", ON_CHANGE) for name in ("one", "two"))
+    first = repository.commit(a_yaml=one, b_yaml=two)
+    better = manifest("one", "echo better", ON_CHANGE)
+    with serving(tmp_path) as server:
+        own = source(server.url("repository/.git"), "ops", atomic=True)
+        async with daemon_of(tmp_path, own) as daemon:
+            it = Controlled(daemon, repository)
+            await it.settled()
+            await it.commit(a_yaml=better, b_yaml=BROKEN)
+            bad = repository.git("rev-parse", "HEAD")
+            status = it.source()
+            assert status.last_applied_revision == f"main@sha1:{first}"
+            assert status.last_attempted_revision == f"main@sha1:{bad}"
+            ready = standing(status.conditions, "Ready")
+            assert (ready.status, ready.reason) == ("False", "NotApplied")
+            assert "1 fault: b.yaml:2:" in ready.message
+            assert (it.numbers("one"), it.ready("one"), it.ready("two")) == ((1, 1), "True", "True")
+        async with daemon_of(tmp_path, own) as daemon:
+            it = Controlled(daemon, repository)
+            await it.settled()
+            assert it.source().last_applied_revision == f"main@sha1:{first}", "nor over a restart"
+            await it.daemon._requests().run("ops", "two", {})
+            await it.settled()
+            assert (await it.runs("two"))[-1].phase is Phase.SUCCEEDED
+            await it.commit(README_md="no matter")
+            assert it.numbers("one") == (1, 1)
+            await it.commit(b_yaml=manifest("two", "echo mended", ON_CHANGE))
+            assert (it.numbers("one"), it.numbers("two")) == ((2, 2), (2, 2))
+            assert [len(await it.runs(name)) for name in ("one", "two")] == [2, 3]
+            assert standing(it.source().conditions, "Ready").status == "True"
+            assert standing(it.source().conditions, "Stalled") is None
+
+
 # Two sources.
 
 
