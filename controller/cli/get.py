@@ -26,6 +26,7 @@ from controller.errors import UsageError
 from controller.model import view
 from controller.model.condition import ORPHANED, SUSPENDED, Condition, find
 from controller.model.run import Phase
+from controller.reconcile.sharing import SHARED
 from controller.store.reader import Reader
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="Of this source only.")]
@@ -290,5 +291,5 @@ def reason(conditions: Iterable[Condition]) -> str:
     found = find(conditions, "Ready")
     if found is not None and str(found.status) != "True":
         return f"{found.reason}: {found.message}"
-    beside = (one for type_ in (SUSPENDED, ORPHANED) if (one := find(conditions, type_)))
+    beside = (one for type_ in (SUSPENDED, ORPHANED, SHARED) if (one := find(conditions, type_)))
     return " | ".join(f"{one.type}: {one.message}" for one in beside)
