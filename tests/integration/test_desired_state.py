@@ -9,102 +9,16 @@ from typing import Any
 
 import pytest
 
-from controller.daemon import Daemon
-from controller.model.condition import ORPHANED, SUSPENDED, Suspension, Sync, find
-from controller.model.run import Phase, Run
-from controller.model.settings import GitRef, GitSource, Settings
+from controller.model.condition import ORPHANED, SUSPENDED, Suspension, Sync
+from controller.model.run import Phase
+from controller.model.settings import GitRef
 from controller.reconcile.sharing import SHARED
+from tests.controlled import Controlled, daemon_of, source, standing
 from tests.e2e.controller_process import ON_CHANGE, manifest
-from tests.source_places import LONG, Repository, serving
+from tests.source_places import Repository, serving
 
 BROKEN = "kind: [unclosed"
 KEEP = manifest("keep")  # so that a source is never empty
-
-
-class Controlled:
-    """A controller of one repository over HTTP, that looks only when it is told to."""
-
-    def __init__(self, daemon: Daemon, repository: Repository) -> None:
-        self.daemon = daemon
-        self.repository = repository
-
-    async def commit(self, *gone: str, **files: str) -> None:
-        """Commit the work tree without `gone`, with `files`; return when all of it has happened."""
-        for path in gone:
-            (self.repository.folder / path).unlink()
-        self.repository.commit(**files)
-        await self.look()
-
-    async def look(self, source: str = "ops") -> Any:
-        requests = self.daemon._requests()
-        status = await requests.reconciled(source, requests.reconcile(source), 20)
-        assert status is not None
-        await self.settled()
-        return status
-
-    async def settled(self) -> None:
-        """Return when every pass that was asked for is over, and every run that may start."""
-        async with asyncio.timeout(20):
-            while self.daemon._reconciler._queue._ready or self.busy():
-                await asyncio.sleep(0.01)
-            async with self.daemon._turn:
-                """A pass that has taken its keys ends."""
-            if self.daemon._reconciler._queue._ready or self.busy():
-                await self.settled()
-
-    def busy(self) -> bool:
-        return any(not self.is_held(run) for run in self.daemon._observations.unfinished())
-
-    def is_held(self, run: Run) -> bool:
-        """Tell whether a run waits for something that the test has to do."""
-        return run.workflow.startswith("held")
-
-    async def runs(self, name: str, source: str = "ops") -> list[Run]:
-        found = await self.daemon.store.read(lambda r: r.runs(source=source, workflow=name))
-        return sorted(found, key=lambda run: run.created_at)
-
-    def status(self, name: str, source: str = "ops") -> Any:
-        return self.daemon._observations.status((source, name))
-
-    def source(self, name: str = "ops") -> Any:
-        return next(one for one in self.daemon._loading.sources() if one.name == name)
-
-    def numbers(self, name: str) -> tuple[int, int]:
-        return self.status(name).generation, self.status(name).change
-
-    def ready(self, name: str) -> str:
-        found = standing(self.status(name).conditions, "Ready")
-        assert found is not None
-        return f"{found.status} {found.message}".strip()
-
-    async def events(self, name: str) -> list[str]:
-        found = await self.daemon.store.read(lambda r: r.events(source="ops", workflow=name))
-        return [one.reason for one in found if not one.run]
-
-    async def retired(self) -> set[str]:
-        found = await self.daemon.store.read(lambda r: r.workflows(retired=True))
-        return {one.name for one in found if one.retired}
-
-
-def standing(conditions: Any, type_: str) -> Any:
-    return find(conditions, type_)
-
-
-def source(url: str, name: str, **more: Any) -> GitSource:
-    return GitSource(name=name, url=url, trusted=True, interval=LONG, **more)
-
-
-@asynccontextmanager
-async def daemon_of(tmp_path: Any, *sources: GitSource) -> Any:
-    daemon = Daemon(Settings(state_dir=tmp_path / "state", executor="local", sources=sources))
-    task = asyncio.create_task(daemon.serve())
-    try:
-        async with asyncio.timeout(20):
-            await daemon.ready.wait()
-        yield daemon
-    finally:
-        daemon.stop()
-        await task
 
 
 @pytest.fixture

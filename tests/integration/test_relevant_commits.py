@@ -7,8 +7,8 @@ import pytest
 
 from controller.model.run import Trigger
 from controller.reconcile.plan import plan
+from tests.controlled import Controlled, daemon_of, source
 from tests.e2e.controller_process import ON_CHANGE, manifest
-from tests.integration.test_desired_state import Controlled, daemon_of, source
 from tests.source_places import Repository, serving
 
 MANY = 1000
