@@ -8,7 +8,10 @@ from controller.daemon import Daemon
 from controller.model.condition import find
 from controller.model.run import Run
 from controller.model.settings import GitSource, Settings
-from tests.source_places import LONG, Repository
+from tests.source_places import LONG, PATIENCE, Repository
+
+NOBODY = ("", "")
+"""A key of no workflow."""
 
 
 class Controlled:
@@ -34,16 +37,30 @@ class Controlled:
 
     async def settled(self) -> None:
         """Return when every pass that was asked for is over, and every run that may start."""
-        async with asyncio.timeout(20):
-            while self.daemon._reconciler._queue._ready or self.busy():
+        async with asyncio.timeout(PATIENCE):
+            await self.passed_over()
+            while self.busy():
                 await asyncio.sleep(0.01)
-            async with self.daemon._turn:
-                """A pass that has taken its keys ends."""
-            if self.daemon._reconciler._queue._ready or self.busy():
-                await self.settled()
+                await self.passed_over()
+
+    async def passed_over(self) -> None:
+        """Return when what the planner had to look at has been looked at.
+
+        It takes all keys at once and comes back for more when it is done with them: when it has
+        taken NOBODY for the second time, the pass with the first one is over.
+        """
+        reconciler = self.daemon._reconciler
+        for _ in range(2):
+            reconciler.enqueue([NOBODY])
+            while NOBODY in reconciler._queue._ready:
+                await asyncio.sleep(0.005)
 
     def busy(self) -> bool:
-        return any(not self.is_held(run) for run in self.daemon._observations.unfinished())
+        """Tell whether a run waits or runs, or has ended and is not let go of yet."""
+        unfinished = self.daemon._observations.unfinished()
+        held = {run.id for run in unfinished if self.is_held(run)}
+        ours = {run.id for run in unfinished} | self.daemon._dispatcher._tasks.keys()
+        return bool(ours - held)
 
     def is_held(self, run: Run) -> bool:
         """Tell whether a run waits for something that the test has to do."""
