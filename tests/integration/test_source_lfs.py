@@ -17,6 +17,7 @@ from controller import manifest
 from controller.errors import StalledError, TransientError
 from controller.model.settings import GitAuth
 from controller.model.workflow import Input
+from tests.git_over_ssh import needs_sshd, ssh_serving
 from tests.source_places import Repository, following, git_source
 
 pytestmark = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
@@ -338,3 +339,30 @@ async def test_what_nobody_works_with_is_let_go(repository, lfs, open_, tmp_path
         depot = there._mirror.depot
         assert depot.prune(float("inf")) == 1
         assert len(list(depot.folder.glob("lfs/objects/*/*/*"))) == 1
+
+
+@needs_sshd
+async def test_over_ssh_the_host_says_where_objects_are_and_what_lets_us_in(
+    repository, lfs, open_, tmp_path
+):
+    repository.publish(lfs, a_yaml="kind: Workflow\n")
+    lfs.login = f"x-access-token:{TOKEN}"
+    told = base64.b64encode(lfs.login.encode()).decode()
+    answer = {"href": f"{lfs.url}/any/info/lfs", "header": {"Authorization": f"Basic {told}"}}
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    script = programs / "git-lfs-authenticate"
+    script.write_text(f"#!/bin/sh\necho $1 $2 > {tmp_path}/asked\necho '{json.dumps(answer)}'\n")
+    script.chmod(0o755)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    with ssh_serving(keys, programs) as server:
+
+        async def secret(_: str) -> str:
+            return server.key.read_text()
+
+        bare = lfs.root / "ops.git"
+        more = {"auth": GitAuth(type="ssh", secret="key"), "known_hosts": str(server.known_hosts)}
+        async with following(open_(server.url(bare), secrets=secret, **more)) as source:
+            assert await source.source.read(await source.snapshot(), ["a.yaml"])
+    assert (tmp_path / "asked").read_text().split() == [str(bare), "download"]

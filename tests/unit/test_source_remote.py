@@ -113,7 +113,7 @@ async def test_ssh_gets_a_private_key_that_is_gone_afterwards(tmp_path):
         assert key.parent.stat().st_mode & 0o777 == 0o700
     assert not key.exists()
     assert env["GIT_ALLOW_PROTOCOL"] == "ssh"
-    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "'/etc/known hosts'", "-F none"):
+    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", '"/etc/known hosts"', "-F none"):
         assert option in command
 
 
