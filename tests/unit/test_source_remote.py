@@ -134,6 +134,7 @@ async def test_a_token_goes_to_its_own_address_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "kind", "reason"),
     [
+        ("error: cannot run ssh: No such file or directory", StalledError, "ProgramMissing"),
         ("fatal: couldn't find remote ref refs/heads/x", StalledError, "RefNotFound"),
         ("fatal: Authentication failed for 'https://x/'", StalledError, "AuthFailed"),
         ("fatal: could not read Username for 'https://x': terminal prompts disabled", StalledError, "AuthFailed"),
