@@ -45,8 +45,11 @@ class SshServer:
 
 
 @contextmanager
-def ssh_serving(place: Path) -> Iterator[SshServer]:
-    """Serve what this user may read; `place` is an empty folder for keys."""
+def ssh_serving(place: Path, programs: Path | None = None) -> Iterator[SshServer]:
+    """Serve what this user may read; `place` is an empty folder for keys.
+
+    A command may be one of the folder `programs`.
+    """
     assert SSHD is not None
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it puts its unprivileged half
@@ -54,7 +57,8 @@ def ssh_serving(place: Path) -> Iterator[SshServer]:
     (place / "authorized").write_text(public(key) + "\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (place / "config").write_text(CONFIG.format(port=port, place=place))
+    more = f"SetEnv PATH={programs}:{os.environ['PATH']}\n" if programs else ""
+    (place / "config").write_text(CONFIG.format(port=port, place=place) + more)
     known = place / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {public(host)}\n")
     with (place / "log").open("wb") as log:

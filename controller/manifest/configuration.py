@@ -130,6 +130,7 @@ def git_source(document: Document, base: PurePath, where: str) -> GitSource:
         verify=verify(document, base),
         proxy=document.get("proxy"),
         submodules=document.get("submodules", False),
+        lfs=document.get("lfs", False),
         statuses=words.statuses(document.get("statuses"), document["url"], f"{where}/statuses"),
         trusted=document.get("trusted", False),
         atomic=document.get("atomic", False),

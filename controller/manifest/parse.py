@@ -56,7 +56,7 @@ def _unreadable(path: str, data: bytes) -> Fault | None:
         problem = f"the file has {len(data):,} bytes, more than {reader.MAX_BYTES:,}"
         return Fault(file=path, problem=problem, remedy="split it")
     if data.startswith(_LFS):
-        remedy = "commit the manifest itself, without LFS"
+        remedy = "set `lfs: true` at its source, or commit the manifest itself"
         return Fault(
             file=path, line=1, column=1, problem="this is a Git LFS pointer", remedy=remedy
         )

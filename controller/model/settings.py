@@ -101,6 +101,7 @@ class GitSource:
     verify: Verify | None = None
     proxy: str | None = None
     submodules: bool = False  # their files are part of the source
+    lfs: bool = False  # objects of Git LFS stand for their pointers
     statuses: Statuses | None = None
     trusted: bool = False
     exports: bool = False

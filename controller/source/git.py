@@ -17,8 +17,10 @@ from controller.model.workflow import Input
 from controller.reconcile import keys
 from controller.source import ignoring, remote
 from controller.source.files import SMALL
+from controller.source.large import LargeFiles
 from controller.source.mirrors import Mirrors
 from controller.source.objects import Objects, Tree
+from controller.source.pointers import is_large
 from controller.source.processes import GitError
 from controller.source.refs import TROUBLE, LocalRef, Ref, RemoteRef
 from controller.source.requests import Requests
@@ -57,7 +59,9 @@ class Git:
         self._mirror = mirrors.of(settings)
         kind = RemoteRef if remote.local_folder(settings.url) is None else LocalRef
         self._ref: Ref = kind(settings, self._mirror, clock, self._wake)
-        self._submodules = Submodules(settings, mirrors) if settings.submodules else None
+        self._large = LargeFiles() if settings.lfs else None
+        modules = Submodules(settings, mirrors, self._large) if settings.submodules else None
+        self._submodules = modules
         self._verifier: Verifier | None = None
         if settings.verify is not None:
             place = self._mirror.folder.parent
@@ -205,6 +209,8 @@ class Git:
     async def _tree(self, commit: str, *, hold: bool = False) -> Tree:
         objects = self._objects()
         tree = await objects.tree(commit)
+        if self._large is not None:
+            tree = await self._large.resolved(tree, objects, self._mirror.depot)
         if self._submodules is not None:
             tree = await self._submodules.grafted(tree, objects, hold=hold)
         return await objects.without_ignored(tree, self._settings.ignore)
@@ -213,6 +219,9 @@ class Git:
         tree = await self._tree(commit, hold=True)
         before = self._snapshot.entries if self._snapshot else None
         path = keys.normal(self._settings.path)
+        if self._large is not None:
+            await self._large.contents(manifests_among(tree.entries, path), SMALL + 1)
+            self._large.hold(tree.entries)
         faults = tuple(
             fault
             for fault in tree.faults
@@ -233,11 +242,15 @@ class Git:
         """Return contents; of a file too large to be a manifest only enough to say so.
 
         Raises:
-            TransientError: SourceUnavailable.
+            StalledError, TransientError: SourceUnavailable, or why LFS has no such object.
         """
         blobs = {path: snapshot.entries[path].blob for path in paths if path in snapshot.entries}
+        large = {blob for blob in blobs.values() if is_large(blob)}
         try:
-            contents = await self._objects().contents(blobs.values(), limit=SMALL + 1)
+            own = [blob for blob in blobs.values() if blob not in large]
+            contents = await self._objects().contents(own, limit=SMALL + 1)
+            if self._large is not None:
+                contents |= await self._large.contents(large, SMALL + 1)
         except TROUBLE as error:
             raise self._unavailable(snapshot.revision, error) from error
         return {path: contents[blob] for path, blob in blobs.items()}
@@ -246,8 +259,8 @@ class Git:
         """Write an input as `revision` has it; what the mirror lost is fetched again.
 
         Raises:
-            StalledError: InputMissing.
-            TransientError: SourceUnavailable.
+            StalledError: InputMissing, or why LFS has no such object.
+            TransientError: SourceUnavailable, or why LFS gives none now.
         """
         try:
             try:
@@ -269,7 +282,11 @@ class Git:
 
     async def _written(self, revision: str, wanted: Input, target: Path) -> Mapping[str, Entry]:
         selected = keys.select(await self._entries(revision), wanted)
-        await self._objects().write(selected, target)
+        own = {path: one for path, one in selected.items() if not is_large(one.blob)}
+        await self._objects().write(own, target)
+        if self._large is not None:
+            large = {path: one for path, one in selected.items() if is_large(one.blob)}
+            await self._large.write(large, target)
         return selected
 
     async def _restore(self, commit: str, error: GitError) -> None:
@@ -301,6 +318,15 @@ class Git:
 
 def commit_of(revision: str) -> str:
     return revision.rpartition("@sha1:")[2]
+
+
+def manifests_among(entries: Mapping[str, Entry], folder: str) -> set[str]:
+    """Return the LFS objects that stand where manifests are read."""
+    return {
+        entry.blob
+        for path, entry in entries.items()
+        if is_large(entry.blob) and path.endswith((".yaml", ".yml")) and keys.within(path, folder)
+    }
 
 
 def clear(target: Path) -> None:

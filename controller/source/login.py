@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import shlex
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -134,6 +135,11 @@ def write_key(place: Path, value: str) -> Path:
 
 
 def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
+    return {"GIT_SSH_COMMAND": shlex.join(ssh_words(settings, key)), "GIT_SSH_VARIANT": "ssh"}
+
+
+def ssh_words(settings: GitSource, key: Path | None) -> list[str]:
+    """Return how ssh is called: with this key alone, and with hosts whose keys are known."""
     if settings.known_hosts is None:
         raise StalledError(
             "ssh needs the keys of its hosts",
@@ -141,14 +147,9 @@ def ssh(settings: GitSource, key: Path | None) -> Mapping[str, str]:
             where=shown(settings.url),
             remedy="name a file by `knownHosts`",
         )
-    options = [
+    return [
         *("ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"),
-        f"-oUserKnownHostsFile={quoted(settings.known_hosts)}",
+        f'-oUserKnownHostsFile="{settings.known_hosts}"',
         *("-oGlobalKnownHostsFile=/dev/null", "-oIdentitiesOnly=yes"),
-        *(("-i", quoted(str(key))) if key else ()),
+        *(("-i", str(key)) if key else ()),
     ]
-    return {"GIT_SSH_COMMAND": " ".join(options), "GIT_SSH_VARIANT": "ssh"}
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -7,18 +7,21 @@ for all.
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from controller.clock import Clock
 from controller.model.settings import GitSource
 from controller.source import remote
+from controller.source.depot import Depot
 from controller.source.holding import KEEP, Holding
 from controller.source.login import login
 from controller.source.processes import GitError
 
 FETCHED = "refs/rondel/fetched/"
 EVERYTHING = ("+refs/heads/*:refs/rondel/all/heads/*", "+refs/tags/*:refs/rondel/all/tags/*")
+UNUSED = timedelta(weeks=2)  # how long an LFS object stays that nobody works with
 NO_SHALLOW = "does not support shallow"
 
 
@@ -50,6 +53,7 @@ class Mirror(Holding):
     ) -> None:
         super().__init__(folder)
         self.watches: list[Watch] = []
+        self.depot = Depot(folder, settings, secrets)
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
@@ -164,9 +168,14 @@ class Mirror(Holding):
     # Letting go.
 
     async def prune(self, commits: Collection[str]) -> int:
-        """Keep no other commits than these and those in use; return how many refs went."""
+        """Keep no other commits than these and those in use, and of LFS what is used.
+
+        Return how many refs and objects went.
+        """
         held = {one for watch in self.watches for one in watch.held}
-        return await self.drop({*commits, *held}, {fetched(one) for one in self._brought})
+        gone = await self.drop({*commits, *held}, {fetched(one) for one in self._brought})
+        before = (self._clock.now() - UNUSED).timestamp()
+        return gone + await asyncio.to_thread(self.depot.prune, before)
 
     # Commands.
 

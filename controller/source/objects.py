@@ -109,6 +109,22 @@ class Objects:
         await self._batch(list(dict.fromkeys(blobs)), take)
         return found
 
+    async def sized(self, blobs: Iterable[str], least: int, most: int) -> list[str]:
+        """Return the blobs of `least` to `most` bytes. Raises GitError: there is no such blob."""
+        asked = list(blobs)
+        if not asked:
+            return []
+        told = await git(
+            ["cat-file", "--batch-check=%(objectname) %(objectsize)", "--buffer"],
+            folder=self.folder,
+            seconds=READ_SECONDS,
+            env=self._env,
+            data="".join(f"{blob}\n" for blob in asked).encode(),
+        )
+        lines = (line.split() for line in told.decode().splitlines())
+        sizes = {blob: size for blob, size in lines if size.isdecimal()}  # else: missing
+        return [blob for blob in asked if least <= int(sizes.get(blob, most)) <= most]
+
     async def write(self, files: Mapping[str, Entry], target: Path) -> None:
         """Write files (by path relative to `target`; "" is `target` itself) with their modes.
 

@@ -45,6 +45,7 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("The requested URL returned error: 30", "Redirected", True),
     ("The requested URL returned error: 404", "RepositoryNotFound", True),
     ("fsck error", "RepositoryDamaged", True),
+    ("cannot run ssh", "ProgramMissing", True),
     ("No space left on device", "DiskFull", False),
 )
 COMMANDS = {"fetch", "ls-remote"}  # that talk to the other side
@@ -55,6 +56,7 @@ REMEDIES = {
     "CertificateUnknown": "name its authority's certificate by `caFile`",
     "HostKeyUnknown": "add the host's key to the file `knownHosts`",
     "RepositoryNotFound": "correct `url`",
+    "ProgramMissing": "install OpenSSH's client",
     "NotTrusted": "set `trusted: true` if its owner may decide what runs",
     "Redirected": "write the new address as `url`: a login is not sent elsewhere",
 }

@@ -15,6 +15,7 @@ from controller.model.settings import GitSource
 from controller.model.source import Entry, Fault
 from controller.source import remote
 from controller.source.files import refused
+from controller.source.large import LargeFiles
 from controller.source.mirror import Mirror, Watch
 from controller.source.mirrors import Mirrors
 from controller.source.objects import MODULES, Objects, Tree
@@ -49,8 +50,11 @@ class Site:
 class Submodules:
     """Adds the files of submodules to the trees of one source."""
 
-    def __init__(self, settings: GitSource, mirrors: Mirrors) -> None:
+    def __init__(
+        self, settings: GitSource, mirrors: Mirrors, large: LargeFiles | None = None
+    ) -> None:
         self._settings = settings
+        self._large = large
         self._mirrors = mirrors
         self._watches: dict[Path, tuple[Mirror, Watch]] = {}  # by the mirror's folder
 
@@ -103,6 +107,8 @@ class Submodules:
         await self._fetch(mirror, site, commit)
         objects = Objects(mirror.folder)
         tree = await objects.tree(commit)
+        if self._large is not None:
+            tree = await self._large.resolved(tree, objects, mirror.depot)
         made.entries |= {site.prefix + path: entry for path, entry in tree.entries.items()}
         made.faults += [replace(one, file=site.prefix + one.file) for one in tree.faults]
         if len(made.entries) > MOST_FILES:

@@ -20,6 +20,7 @@ REMEDIES = {
     "NoSignature": "sign it",
     "UnknownKey": "sign it with an allowed key, or add this one to `verify.keys`",
     "BadSignature": "find out who made it; sign anew",
+    "SignatureUnsupported": "sign it with a GPG or SSH key",
     "KeyExpired": "renew the key, and put it into its file of `verify.keys`",
     "KeyRevoked": "sign anew with another key",
 }
@@ -127,6 +128,9 @@ class Verifier:
             if one.kind == "ssh":
                 check = Check(allowed, one.payload, one.signature, scratch)
                 return await check.verdict(one.made_at)
+        if one.kind == "X.509":
+            problem = "is signed by an X.509 certificate (gpgsm, gitsign), which isn't supported"
+            return Verdict("SignatureUnsupported", "", problem)
         return Verdict("BadSignature", "", f"has a signature of a kind not checked: {one.kind}")
 
     def _refused(self, reason: str, problem: str) -> UnverifiedError:

@@ -395,3 +395,16 @@ async def test_after_a_restart_the_last_verified_tag_works(  # noqa: PLR0917 - f
         other = repository.git("rev-parse", "HEAD")
         async with following(opened(f"v1.0.0@sha1:{other}")) as source:
             await refused(source, "NoSignature")  # the tag that verified is of another commit
+
+
+async def test_an_x509_signature_is_refused_by_its_name(repository, open_, signers):
+    plain = repository.commit(a="1")
+    raw = repository.git("cat-file", "commit", plain)
+    block = "gpgsig -----BEGIN SIGNED MESSAGE-----\n MIIB\n -----END SIGNED MESSAGE-----\n\n"
+    file = repository.folder.parent / "raw"
+    file.write_text(raw.replace("\n\n", "\n" + block, 1) + "\n")
+    signed = repository.git("hash-object", "-t", "commit", "-w", str(file))
+    repository.git("update-ref", "refs/heads/main", signed)
+    async with following(open_(signers)) as source:
+        told = await refused(source, "SignatureUnsupported")
+    assert "X.509" in told

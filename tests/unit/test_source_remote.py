@@ -113,7 +113,7 @@ async def test_ssh_gets_a_private_key_that_is_gone_afterwards(tmp_path):
         assert key.parent.stat().st_mode & 0o777 == 0o700
     assert not key.exists()
     assert env["GIT_ALLOW_PROTOCOL"] == "ssh"
-    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "'/etc/known hosts'", "-F none"):
+    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", '"/etc/known hosts"', "-F none"):
         assert option in command
 
 
@@ -134,6 +134,7 @@ async def test_a_token_goes_to_its_own_address_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "kind", "reason"),
     [
+        ("error: cannot run ssh: No such file or directory", StalledError, "ProgramMissing"),
         ("fatal: couldn't find remote ref refs/heads/x", StalledError, "RefNotFound"),
         ("fatal: Authentication failed for 'https://x/'", StalledError, "AuthFailed"),
         ("fatal: could not read Username for 'https://x': terminal prompts disabled", StalledError, "AuthFailed"),
