@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_under_a_step_costs_log_lines_and_not_the_step(cont
     full, said, room = marks / "full", marks / "said", marks / "room"
     words = f"echo up; {wait_for(full)}; seq 100000; touch {said}; {wait_for(room)}; echo last"
     controller.edit("talks", words)
-    controller.until(lambda: controller.told("attempt_started"), "it runs")
+    controller.until(lambda: "a | up" in controller.rondel("logs", "talks"), "it has said a word")
     controller.fill()
     full.touch()
     controller.until(said.exists, "the step goes on")

@@ -66,6 +66,14 @@ def active(run: Any) -> bool:
     return run["phase"] not in ENDED
 
 
+def claimed_and_not_begun(seen: Seen) -> Iterator[Any]:
+    """Yield the runs that an instance had claimed and recorded no attempt of, called ones apart."""
+    begun = {one["run"] for one in seen.attempts}
+    for run in seen.runs.values():
+        if active(run) and run["instance"] and run["parent"] is None and run["id"] not in begun:
+            yield run
+
+
 # At rest.
 
 
