@@ -15,7 +15,8 @@ from controller.source.mirror import Mirror
 
 OF_A_SOURCE = {
     *("name", "ref", "path", "ignore", "submodules", "lfs", "interval", "timeout", "trusted"),
-    *("exports", "prune", "allow_empty", "atomic", "suspend", "read_from", "share_caches", "verify"),
+    *("exports", "prune", "allow_empty", "atomic", "suspend"),
+    *("read_from", "share_caches", "verify"),
 }
 """Settings that say nothing of how a repository is reached; every other makes another mirror."""
 

@@ -21,6 +21,7 @@ from tests.bench.fan import fan
 from tests.bench.idle import idle
 from tests.bench.jitter import jitter
 from tests.bench.monorepo import monorepo
+from tests.bench.plan import plan
 from tests.bench.record import record
 from tests.bench.rows import Row, table
 from tests.bench.scale import SCALES, Scale
@@ -34,7 +35,7 @@ Operation = Callable[[Path, Scale], list[Row]]
 OPERATIONS: dict[str, Operation] = {
     one.__name__: one
     for one in (
-        *(start, chain, fan, cached, record, change, commit, monorepo),
+        *(start, chain, fan, cached, record, change, commit, monorepo, plan),
         *(cold, warm, steady, idle, jitter, due, crash, soak, week),
     )
 }

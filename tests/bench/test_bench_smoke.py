@@ -6,9 +6,9 @@ from tests.bench.scale import SCALES
 
 
 def test_operations_bring_rows_with_a_ratio_to_their_floor():
-    rows, failed = run(["record", "chain", "cached"], SCALES["tiny"])
+    rows, failed = run(["record", "chain", "cached", "plan"], SCALES["tiny"])
     assert not failed
-    assert {row.operation for row in rows} == {"record", "chain", "cached"}
+    assert {row.operation for row in rows} == {"record", "chain", "cached", "plan"}
     assert all(row.ratio for row in rows)
     assert table(rows).count("\n") == len(rows) + 1
 
