@@ -28,6 +28,8 @@ def monorepo(folder: Path, scale: Scale) -> list[Row]:
         must(len(lines(marks)) == scale.commits + 1, "each commit to its folder ran it once")
         none = spent(daemon, repository, scale, "README")
         must(len(lines(marks)) == scale.commits + 1, "a commit to no folder ran nothing")
+        # What a look changed is logged once it is recorded, so a moment after.
+        daemon.until(lambda: len(changed(daemon)) >= 2 * scale.commits, "each commit is told of")
         must(changed(daemon) == [*[1] * scale.commits, *[0] * scale.commits], "the others rested")
     return [
         Row(
