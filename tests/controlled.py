@@ -2,13 +2,14 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from controller.daemon import Daemon
 from controller.model.condition import find
 from controller.model.run import Run
 from controller.model.settings import GitSource, Settings
-from tests.source_places import LONG, PATIENCE, Repository
+from tests.source_places import LONG, PATIENCE, Repository, serving
 
 NOBODY = ("", "")
 """A key of no workflow."""
@@ -94,19 +95,39 @@ class Controlled:
 
 
 def standing(conditions: Any, type_: str) -> Any:
+    """Return a condition whose fields a test may name without asking whether it is there."""
     return find(conditions, type_)
 
 
-def source(url: str, name: str, **more: Any) -> GitSource:
-    return GitSource(name=name, url=url, trusted=True, interval=LONG, **more)
+def source(url: str, name: str = "ops", **more: Any) -> GitSource:
+    return GitSource(name=name, url=url, trusted=True, **({"interval": LONG} | more))
 
 
 @asynccontextmanager
-async def daemon_of(tmp_path: Any, *sources: GitSource) -> Any:
-    daemon = Daemon(Settings(state_dir=tmp_path / "state", executor="local", sources=sources))
+async def controlling(tmp_path: Path, repository: Repository, **more: Any) -> Any:
+    """Serve a repository over HTTP to a controller; `more` is said of its source."""
+    with serving(tmp_path) as server:
+        own = source(server.url("repository/.git"), **more)
+        async with daemon_of(tmp_path, own) as daemon:
+            made = Controlled(daemon, repository)
+            await made.settled()
+            yield made
+
+
+@asynccontextmanager
+async def daemon_of(tmp_path: Path, *sources: GitSource) -> Any:
+    settings = Settings(state_dir=tmp_path / "state", executor="local", sources=sources)
+    async with running(settings) as daemon:
+        yield daemon
+
+
+@asynccontextmanager
+async def running(settings: Settings, seconds: float = PATIENCE) -> Any:
+    """Run a controller that is ready within so many seconds, until the end of the block."""
+    daemon = Daemon(settings)
     task = asyncio.create_task(daemon.serve())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(seconds):
             await daemon.ready.wait()
         yield daemon
     finally:

@@ -1,6 +1,6 @@
 """`rondel describe`: the story of one thing, for people."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -139,26 +139,30 @@ def tell_triggers(store: Reader, found: WorkflowStatus) -> None:
     from controller.cli.schedule import of_store  # noqa: PLC0415 - only for workflows
 
     name = f"{found.source}/{found.name}"
-    there = {f"{one.source}/{one.name}" for one in store.workflows()}
     declared = of_store(store, [name], suspended=True)
-    lines = [line for one in declared for line in trigger_words(one, there)]
+    lines = [line for one in declared for line in trigger_words(store, one)]
     if lines:
         title("Triggers")
     for line in lines:
         print(f"  {line}")
 
 
-def trigger_words(declared: Declaration, there: Collection[str]) -> list[str]:
-    """Return what starts it; `there` are the workflows that can, as source/name."""
+def trigger_words(store: Reader, declared: Declaration) -> list[str]:
+    """Return what starts it, and which of its upstreams aren't there."""
     return [
         *(f"a change of {changed_words(one)}" for one in [declared.on_change] if one),
         *(
             f"an end of {one.workflow} in {', '.join(one.phases)}"
-            + ("" if "/".join(key_of(declared.source, one)) in there else " (there is none)")
+            + ("" if is_there(store, key_of(declared.source, one)) else " (there is none)")
             for one in declared.upstreams
         ),
         *(f"a delivery to {one.receiver}" for one in declared.webhooks),
     ]
+
+
+def is_there(store: Reader, key: tuple[str, str]) -> bool:
+    found = store.workflow(*key)
+    return found is not None and not found.retired
 
 
 def changed_words(trigger: OnChange) -> str:

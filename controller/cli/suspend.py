@@ -26,7 +26,7 @@ NameArgument = Annotated[
     str,
     typer.Argument(metavar="WORKFLOW-OR-SOURCE", help="a source, a workflow, or SOURCE/WORKFLOW"),
 ]
-SOURCE = "source:"
+SOURCE, KIND = "source:", "source/"
 
 
 def suspend(  # noqa: PLR0917 - options of one command
@@ -78,7 +78,8 @@ def target(
     if name.startswith(SOURCE):
         return source_target(name[len(SOURCE) :])
     if client.remote:
-        sources = {str(one["name"]) for one in client.get("/sources")["items"]}
+        listed = client.get("/sources")["items"] if name.startswith(KIND) else ()
+        sources = {str(one["name"]) for one in listed}
         return kind_target(name, sources) or workflow_target(*named(name, None))
     with reader(state_dir, config) as store:
         return known_target(store, name)
@@ -86,8 +87,8 @@ def target(
 
 def kind_target(name: str, sources: Collection[str]) -> tuple[str, str] | None:
     """Return what `source/NAME` means, as `wait` reads it, unless a source is called so."""
-    kind, _, rest = name.partition("/")
-    meant = kind == "source" and kind not in sources and rest in sources
+    rest = name.removeprefix(KIND)
+    meant = name.startswith(KIND) and "source" not in sources and rest in sources
     return source_target(rest) if meant else None
 
 

@@ -63,6 +63,28 @@ def drop(conditions: Iterable[Condition], *types: str) -> tuple[Condition, ...]:
     return tuple(condition for condition in conditions if condition.type not in types)
 
 
+def standing(
+    conditions: Iterable[Condition],
+    type_: str,
+    told: tuple[str, str],
+    now: datetime,
+    generation: int,
+) -> tuple[Condition, ...]:
+    """Return `conditions` with one of reason and message `told`, or where both are "" without."""
+    reason, message = told
+    if not reason:
+        return drop(conditions, type_)
+    one = Condition(
+        type=type_,
+        status=Status.TRUE,
+        reason=reason,
+        message=message,
+        last_transition_time=now,
+        observed_generation=generation,
+    )
+    return put(conditions, one)
+
+
 def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 

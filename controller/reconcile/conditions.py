@@ -8,6 +8,7 @@ from controller.errors import StalledError, TransientError, UnappliedError, Unve
 from controller.model.condition import (
     MISSED,
     ORPHANED,
+    SUSPENDED,
     Condition,
     Health,
     SourceStatus,
@@ -18,11 +19,12 @@ from controller.model.condition import (
     drop,
     find,
     put,
+    standing,
 )
 from controller.model.run import Phase
 from controller.model.source import Fault, Snapshot
 from controller.reconcile.desired import Loaded
-from controller.reconcile.suspension import noted, words
+from controller.reconcile.suspension import words
 
 SHOWN_FAULTS = 3
 SHOWN_ORPHANS = 10
@@ -158,7 +160,7 @@ def suspended(
         status,
         suspension=suspension,
         suspended=declared or suspension is not None,
-        conditions=noted(status.conditions, told, now, status.generation),
+        conditions=standing(status.conditions, SUSPENDED, told, now, status.generation),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from controller.model.condition import Condition, SourceStatus, Status, drop, put
+from controller.model.condition import SourceStatus, standing
 
 SHARED = "SharedManifests"
 
@@ -46,15 +46,10 @@ def is_within(path: str, folder: str) -> bool:
 
 def with_shared(status: SourceStatus, others: tuple[str, ...], now: datetime) -> SourceStatus:
     """Return a source's status with the condition that others read its manifests, while any do."""
-    if not others:
-        return replace(status, conditions=drop(status.conditions, SHARED))
-    told = Condition(
-        type=SHARED,
-        status=Status.TRUE,
-        reason="SameManifests",
-        message=f"read by {', '.join(others)}, too: each workflow is there once for each source,"
-        " with runs of its own",
-        last_transition_time=now,
-        observed_generation=status.generation,
+    words = (
+        f"read by {', '.join(others)}, too: each workflow is there once for each source,"
+        " with runs of its own"
     )
-    return replace(status, conditions=put(status.conditions, told))
+    told = ("SameManifests", words) if others else ("", "")
+    conditions = standing(status.conditions, SHARED, told, now, status.generation)
+    return replace(status, conditions=conditions)

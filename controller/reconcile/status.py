@@ -9,13 +9,10 @@ from controller.model.condition import (
     MISSED,
     ORPHANED,
     SUSPENDED,
-    Condition,
-    Status,
     WorkflowStatus,
-    drop,
     find,
     message_of,
-    put,
+    standing,
 )
 from controller.model.run import Event
 from controller.model.source import Declaration
@@ -46,10 +43,12 @@ def sighted(
         revision=observed.revision,
         suspended=suspension.is_suspended(before, declaration),
         retired=False,
-        conditions=with_orphaned(before, observed, now),
+        conditions=standing(
+            before.conditions, ORPHANED, orphan_words(before, observed), now, before.generation
+        ),
     )
     told = suspension.words(suspension.declared_by(declaration), before.suspension)
-    noted = suspension.noted(after.conditions, told, now, after.generation)
+    noted = standing(after.conditions, SUSPENDED, told, now, after.generation)
     after = replace(after, conditions=noted)
     held_back = before.answered_change < before.change
     if declaration.on_change is None or not (held_back or wants(declaration, before, after)):
@@ -57,22 +56,14 @@ def sighted(
     return expectation.watched(before, after, declaration, now)
 
 
-def with_orphaned(
-    before: WorkflowStatus, observed: Observed, now: datetime
-) -> tuple[Condition, ...]:
-    """Return the conditions; among them that no manifest is there any more, while it is so."""
+def orphan_words(before: WorkflowStatus, observed: Observed) -> tuple[str, str]:
+    """Return reason and message while no manifest is there any more; two "" while one is."""
     if not observed.orphaned:
-        return drop(before.conditions, ORPHANED)
-    found = Condition(
-        type=ORPHANED,
-        status=Status.TRUE,
-        reason="PruneDisabled",
-        message=f"{before.file} doesn't declare it any more; it goes on as it was, because its"
-        " source says `prune: false`",
-        last_transition_time=now,
-        observed_generation=before.generation,
+        return "", ""
+    return "PruneDisabled", (
+        f"{before.file} doesn't declare it any more; it goes on as it was, because its"
+        " source says `prune: false`"
     )
-    return put(before.conditions, found)
 
 
 def wants(declaration: Declaration, before: WorkflowStatus, after: WorkflowStatus) -> bool:

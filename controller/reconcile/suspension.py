@@ -1,22 +1,9 @@
 """Whether a workflow may start anything by itself: its manifest, people, failures in a row."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from controller.model.changes import PutSuspension
-from controller.model.condition import (
-    AND,
-    SUSPENDED,
-    Condition,
-    Status,
-    Suspension,
-    WorkflowStatus,
-    drop,
-    find,
-)
-from controller.model.condition import (
-    put as put_condition,
-)
+from controller.model.condition import AND, SUSPENDED, Suspension, WorkflowStatus, find
 from controller.model.source import Declaration
 
 ITSELF = "suspendAfter"
@@ -63,27 +50,6 @@ def is_told(status: WorkflowStatus, declaration: Declaration) -> bool:
     found = find(status.conditions, SUSPENDED)
     said = (found.reason, found.message) if found is not None else ("", "")
     return said == words(declared_by(declaration), status.suspension)
-
-
-def noted(
-    conditions: Iterable[Condition],
-    told: tuple[str, str],
-    now: datetime,
-    generation: int,
-) -> tuple[Condition, ...]:
-    """Return the conditions with `Suspended`, while `told` (see `words`) is not empty."""
-    reason, message = told
-    if not reason:
-        return drop(conditions, SUSPENDED)
-    one = Condition(
-        type=SUSPENDED,
-        status=Status.TRUE,
-        reason=reason,
-        message=message,
-        last_transition_time=now,
-        observed_generation=generation,
-    )
-    return put_condition(conditions, one)
 
 
 def put(status: WorkflowStatus, suspension: Suspension | None) -> PutSuspension:

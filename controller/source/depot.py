@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from controller.source import remote
 from controller.source.confined import opened
 from controller.source.local import local_repository
 from controller.source.pointers import Pointer
+from controller.source.processes import together
 
 AT_ONCE = 4  # downloads
 LEAST_FREE = 256 << 20  # bytes that are left to others
@@ -97,7 +98,8 @@ class Depot:
             for start in range(0, len(lacking), lfs_server.MOST_ASKED):
                 asked = lacking[start : start + lfs_server.MOST_ASKED]
                 links = await server.links(asked)
-                await together(asyncio.ensure_future(one_of(one, links[one.oid])) for one in asked)
+                having = (one_of(one, links[one.oid]) for one in asked)
+                await together(*map(asyncio.ensure_future, having))
 
     def _copy(self, one: Pointer) -> None:
         """Copy an object of a repository of this host, whose owner was asked for before."""
@@ -180,15 +182,3 @@ def copied(source: BinaryIO, target: BinaryIO, size: int) -> str:
         target.write(piece)
         left -= len(piece)
     return name.hexdigest()
-
-
-async def together(tasks: Iterable["asyncio.Future[None]"]) -> None:
-    """Wait for all; when one fails, end the others first."""
-    tasks = tuple(tasks)
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        raise

@@ -82,7 +82,7 @@ class LargeFiles:
         for entry in entries.values():
             if is_large(entry.blob):
                 held[self._known[entry.blob][0]].add(entry.blob)
-        for depot, _ in self._known.values():
+        for depot in {depot for depot, _ in self._known.values()}:
             depot.held[self] = frozenset(held.get(depot, ()))
 
     # Contents.

@@ -234,7 +234,7 @@ class Server:
 
 
 async def bounded(answer: httpx.Response) -> bytes:
-    """Return an answer's body. Raises ValueError for one that is longer than any."""
+    """Return an answer's body. Raises DecodingError for one that is longer than any."""
     body = bytearray()
     async for piece in answer.aiter_raw():
         body += piece

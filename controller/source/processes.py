@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from controller import environment
 from controller.errors import StalledError, TransientError
@@ -167,15 +167,20 @@ async def said(process: asyncio.subprocess.Process, data: bytes | None) -> tuple
         asyncio.ensure_future(ending(process.stderr)),
         asyncio.ensure_future(fed(process, data)),
     )
+    await together(*tasks)
+    await process.wait()
+    return tasks[0].result(), tasks[1].result()
+
+
+async def together(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for all; when one fails, end the others first."""
     try:
-        output, error, _ = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         raise
-    await process.wait()
-    return output, error
 
 
 async def whole(stream: asyncio.StreamReader) -> bytes:

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 from tests.bench import manifests
+from tests.bench.commit import git
 from tests.bench.measure import Cost, cost, must
+from tests.bench.monorepo import commit
 from tests.bench.rows import Row, median
 from tests.bench.scale import Scale
 from tests.bench.serving import RONDEL
 
-IDENTITY = ("-c", "user.name=Bench", "-c", "user.email=bench@example.com")
 SIDES = ("HEAD~1", "HEAD")
 
 
@@ -52,17 +53,12 @@ def compared(folder: Path) -> tuple[str, ...]:
 def committed(folder: Path, count: int) -> str:
     """Commit so many workflows, then a change of one; return the name of that one."""
     paths = manifests.write_many(folder, count)
-    said("git", "init", "-q", "-b", "main", str(folder))
+    git(folder, "init", "-q", "-b", "main")
     commit(folder)
     changed = paths[count // 2]
     changed.write_text(manifests.big(changed.stem, script="false"))
     commit(folder)
     return changed.stem
-
-
-def commit(folder: Path) -> None:
-    for words in (("add", "-A"), ("commit", "-qm", "x")):
-        said("git", "-C", str(folder), *IDENTITY, *words)
 
 
 def floor(folder: Path) -> float:

@@ -8,9 +8,9 @@ import pytest
 import time_machine
 
 from controller import daemon
-from controller.daemon import Daemon
 from controller.model.run import Phase
 from controller.model.settings import DirectorySource, Settings
+from tests.controlled import running
 from tests.e2e.controller_process import manifest
 
 EACH_SECOND = "  schedules: [{name: tick, cron: '* * * * * *'}]\n"
@@ -33,15 +33,8 @@ async def serving(tmp_path, monkeypatch, schedule):
     (folder / "tick.yaml").write_text(manifest("tick", "true", schedule))
     source = DirectorySource(name="w", path=str(folder))
     settings = Settings(state_dir=tmp_path / "state", executor="local", sources=(source,))
-    made = Daemon(settings)
-    task = asyncio.create_task(made.serve())
-    try:
-        async with asyncio.timeout(20):
-            await made.ready.wait()
+    async with running(settings) as made:
         yield made
-    finally:
-        made.stop()
-        await task
 
 
 async def slots(made):

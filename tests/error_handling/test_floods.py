@@ -4,10 +4,10 @@ import asyncio
 import resource
 from contextlib import asynccontextmanager
 
-from controller.daemon import Daemon
 from controller.model.run import Phase
 from controller.model.settings import DirectorySource, Settings
 from controller.reconcile import keys
+from tests.controlled import running
 from tests.e2e.controller_process import ON_CHANGE, manifest
 from tests.engine_lab import lab, step, workflow
 
@@ -20,22 +20,14 @@ MEMORY = 128 << 20
 @asynccontextmanager
 async def serving(tmp_path, folder):
     source = DirectorySource(name="w", path=str(folder))
-    made = Daemon(
-        Settings(
-            state_dir=tmp_path / "state",
-            executor="local",
-            sources=(source,),
-            input_max_size=1,  # what is kept for a rerun is another test's
-        )
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        executor="local",
+        sources=(source,),
+        input_max_size=1,  # what is kept for a rerun is another test's
     )
-    task = asyncio.create_task(made.serve())
-    try:
-        async with asyncio.timeout(60):
-            await made.ready.wait()
+    async with running(settings, seconds=60) as made:
         yield made
-    finally:
-        made.stop()
-        await task
 
 
 async def test_ten_thousand_files_changed_at_once_are_one_change_of_what_they_end_as(tmp_path):

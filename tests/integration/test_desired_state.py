@@ -4,8 +4,7 @@ Every look is asked for, and a test goes on when everything that follows from it
 """
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -13,7 +12,7 @@ from controller.model.condition import ORPHANED, SUSPENDED, Suspension, Sync
 from controller.model.run import Phase
 from controller.model.settings import GitRef
 from controller.reconcile.sharing import SHARED
-from tests.controlled import Controlled, daemon_of, source, standing
+from tests.controlled import Controlled, controlling, daemon_of, source, standing
 from tests.e2e.controller_process import ON_CHANGE, manifest
 from tests.source_places import Repository, serving
 
@@ -29,17 +28,7 @@ def repository(tmp_path):
 @pytest.fixture
 def controlled(tmp_path, repository):
     """Call it for a controller: with what its source says beside its URL."""
-
-    @asynccontextmanager
-    async def start(**more: Any) -> Any:
-        with serving(tmp_path) as server:
-            own = source(server.url("repository/.git"), "ops", **more)
-            async with daemon_of(tmp_path, own) as daemon:
-                made = Controlled(daemon, repository)
-                await made.settled()
-                yield made
-
-    return start
+    return partial(controlling, tmp_path, repository)
 
 
 # Names that move.

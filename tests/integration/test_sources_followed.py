@@ -1,42 +1,24 @@
 """The configured Git sources in a controller: one mirror, what is let go of, what is warned of."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import structlog
 
-from controller.daemon import Daemon
 from controller.errors import RefusedError, UsageError
 from controller.model.condition import Suspension
-from controller.model.settings import GitRef, GitSource, Settings
+from controller.model.settings import GitRef
 from controller.source.holding import KEEP
+from tests.controlled import daemon_of, source
 from tests.e2e.controller_process import ON_CHANGE, manifest
-from tests.source_places import LONG, Repository, serving
+from tests.source_places import Repository, serving
 
 
 @pytest.fixture
 def repository(tmp_path):
     return Repository(tmp_path / "repository")
-
-
-@asynccontextmanager
-async def controlling(tmp_path: Any, *sources: GitSource) -> Any:
-    daemon = Daemon(Settings(state_dir=tmp_path / "state", executor="local", sources=sources))
-    task = asyncio.create_task(daemon.serve())
-    try:
-        async with asyncio.timeout(20):
-            await daemon.ready.wait()
-        yield daemon
-    finally:
-        daemon.stop()
-        await task
-
-
-def source(url: str, name: str = "ops", **more: Any) -> GitSource:
-    return GitSource(name=name, url=url, trusted=True, **({"interval": LONG} | more))
 
 
 async def kept(tmp_path: Any, repository: Repository) -> set[str]:
@@ -53,7 +35,7 @@ async def reconciled(daemon: Any, name: str = "ops") -> Any:
 async def test_housekeeping_lets_go_of_commits_that_no_kept_run_is_of(repository, tmp_path):
     run_of = repository.commit(one_yaml=manifest("one", "true", ON_CHANGE))
     with serving(tmp_path) as server:
-        async with controlling(tmp_path, source(server.url("repository/.git"))) as daemon:
+        async with daemon_of(tmp_path, source(server.url("repository/.git"))) as daemon:
             async with asyncio.timeout(20):
                 while not await daemon.store.read(lambda reader: reader.runs()):
                     await asyncio.sleep(0.02)
@@ -71,7 +53,7 @@ async def test_sources_of_one_url_share_a_mirror_in_a_controller(repository, tmp
     with serving(tmp_path) as server:
         url = server.url("repository/.git")
         two = (source(url, "a", path="a"), source(url, "b", path="b"))
-        async with controlling(tmp_path, *two) as daemon:
+        async with daemon_of(tmp_path, *two) as daemon:
             assert set(daemon._loading.keys()) == {("a", "one"), ("b", "two")}
             assert len([*(tmp_path / "state" / "mirrors").iterdir()]) == 1
 
@@ -82,7 +64,7 @@ async def test_of_several_refs_the_first_is_taken_with_a_warning(repository, tmp
     repository.commit(one_yaml=manifest("one", "false"))
     ref = GitRef(branch="main", semver="1.x", tag="none")
     with structlog.testing.capture_logs() as logs:
-        async with controlling(tmp_path, source(repository.url, ref=ref)) as daemon:
+        async with daemon_of(tmp_path, source(repository.url, ref=ref)) as daemon:
             assert daemon._loading.revision("ops") == f"v1.0.0@sha1:{tagged}"
     told = [one for one in logs if one["event"] == "ref_says_more_than_once"]
     assert [(one["source"], one["used"], one["left_out"]) for one in told] == [
@@ -94,7 +76,7 @@ async def test_a_source_that_a_person_suspends_is_not_polled(repository, tmp_pat
     repository.commit(one_yaml=manifest("one", "true"))
     with serving(tmp_path) as server:
         url, often = server.url("repository/.git"), timedelta(milliseconds=50)
-        async with controlling(tmp_path, source(url, interval=often)) as daemon:
+        async with daemon_of(tmp_path, source(url, interval=often)) as daemon:
             suspension = Suspension(by="me", at=daemon.clock.now())
             await daemon._loading.suspend("ops", suspension)
             while (asked := len(server.requests)) and not await rests(server, asked):
@@ -113,7 +95,7 @@ async def rests(server: Any, asked: int) -> bool:
 async def test_who_waits_for_a_source_that_is_taken_away_is_told(repository, tmp_path):
     repository.commit(one_yaml=manifest("one", "true"))
     with serving(tmp_path) as server:
-        async with controlling(tmp_path, source(server.url("repository/.git"))) as daemon:
+        async with daemon_of(tmp_path, source(server.url("repository/.git"))) as daemon:
             server.answering.clear()
             waiting = asyncio.create_task(reconciled(daemon))
             while not server.withheld.is_set():
