@@ -155,10 +155,13 @@ def told(place: Place, snapshot: Snapshot) -> Snapshot:
 
 def touched(place: Place, snapshot: Snapshot) -> list[str]:
     """Return the manifests to look at: all on the first look, else those that changed."""
+    among: Iterable[str]
     if snapshot.changed is None or place.snapshot is None:
         before = place.snapshot.entries if place.snapshot else place.loaded.files
-        return [path for path in {**before, **snapshot.entries} if is_manifest(path, snapshot)]
-    return [path for path in snapshot.changed if is_manifest(path, snapshot)]
+        among = {**before, **snapshot.entries}
+    else:
+        among = snapshot.changed
+    return [path for path in among if keys.is_manifest(path, snapshot.manifests)]
 
 
 def is_moved(status: WorkflowStatus, snapshot: Snapshot) -> bool:
@@ -179,15 +182,6 @@ def last_valid(status: WorkflowStatus, index: Mapping[str, str]) -> Declaration 
     )
     named = (one.declaration for one in parsed.documents if one.name == status.name)
     return next(named, None)
-
-
-def is_manifest(path: str, snapshot: Snapshot) -> bool:
-    if not path.endswith((".yaml", ".yml")):
-        return False
-    folder = snapshot.manifests
-    if folder and not path.startswith(folder + "/"):
-        return False
-    return not any(part.startswith(".") for part in path.split("/"))
 
 
 def concerns(changed: frozenset[str] | None, inputs: Iterable[Input]) -> bool:

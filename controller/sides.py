@@ -4,20 +4,29 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller import config as configuration
 from controller import manifest
-from controller.errors import UnreachableError, UsageError
+from controller.clock import SystemClock
+from controller.errors import UsageError
 from controller.manifest.around import PLAIN, Around
 from controller.manifest.parse import known_by
 from controller.model.agent import Agent
 from controller.model.condition import WorkflowStatus
 from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.model.source import Declaration, Entry, Fault, ParsedFile, Snapshot
-from controller.place import is_manifest
 from controller.reconcile import desired
 from controller.reconcile.consequences import Consequences, consequences
-from controller.reconcile.preview import Preview, Side, digests_of, preview
+from controller.reconcile.keys import is_manifest
+from controller.reconcile.preview import (
+    Action,
+    Manners,
+    Preview,
+    Side,
+    digests_of,
+    preview,
+)
 from controller.reconcile.surroundings import Surroundings, composed
 from controller.source.files import scan
 from controller.source.folder import ignored_in
@@ -25,7 +34,9 @@ from controller.source.local import common_dir, local_git_dir
 from controller.source.objects import Objects
 from controller.source.processes import GitError, commit_of
 from controller.source.remote import local_folder
-from controller.store.reader import Reader
+
+if TYPE_CHECKING:
+    from controller.store import Reader
 
 SECONDS = 20.0
 
@@ -63,9 +74,15 @@ class Place:
         self.groups = settings.groups.keys() if settings.file else None
         after = await self.at(head) if head or self.is_bare else await self.as_it_is()
         before = await self.at(base) if base else loaded(settings, self.source.name, after)
+        manners = Manners(
+            prune=self.source.prune,
+            allow_empty=self.source.allow_empty,
+            atomic=isinstance(self.source, GitSource) and self.source.atomic,
+        )
+        previews = preview(before, after, manners)
         return Comparison(
             source=self.source.name,
-            previews=preview(before, after),
+            previews=await forecast(previews, settings, self.source.name, after),
             invalid=list(dict.fromkeys(after.invalid.values())),
             consequences=consequences(before, after, now),
         )
@@ -107,8 +124,7 @@ class Place:
         return self.side(entries)
 
     def paths(self, entries: Mapping[str, Entry]) -> list[str]:
-        snapshot = self.snapshot(entries)
-        return [path for path in sorted(entries) if is_manifest(path, snapshot)]
+        return [path for path in sorted(entries) if is_manifest(path, self.manifests)]
 
     def snapshot(self, entries: Mapping[str, Entry]) -> Snapshot:
         return Snapshot(
@@ -135,6 +151,7 @@ class Place:
             entries=entries,
             bodies=bodies_of(side.declarations, parsed.values()),
             invalid={**side.invalid, **nameless},
+            agents=around.agents,
         )
 
     def parsed(self, path: str, blob: str, around: Around) -> ParsedFile:
@@ -159,25 +176,50 @@ def bodies_of(
     }
 
 
+async def forecast(
+    previews: list[Preview], settings: Settings, source: str, after: Side
+) -> list[Preview]:
+    """Return the previews with what kept results would serve; nothing without a store."""
+    store = opened(settings) if any(one.action is Action.RUN for one in previews) else None
+    if store is None:
+        return previews
+    from controller.forecasts import Forecasts  # noqa: PLC0415 - it imports the run engine
+
+    with store:
+        forecasts = Forecasts(settings, source, store, SystemClock(), after)
+        return [await forecasts.advance(one) for one in previews]
+
+
+def opened(settings: Settings) -> "Reader | None":
+    """Return a reader of the store; None where there is none. Raises as `Reader.open`."""
+    state = Path(settings.state_dir)
+    if not state.is_dir():
+        return None
+    from controller.store import Reader  # noqa: PLC0415 - SQLAlchemy costs 150 ms
+    from controller.store.place import database_path  # noqa: PLC0415 - as above
+
+    if not database_path(state, settings.store_url).exists():
+        return None
+    return Reader.open(state, settings.store_url)
+
+
 def loaded(settings: Settings, source: str, after: Side) -> Side:
     """Return what the store remembers as loaded; nothing where there is no store.
 
     Bodies are looked up only of what differs from `after`.
     """
-    try:
-        with Reader.open(Path(settings.state_dir)) as store:
-            statuses = [one for one in store.workflows(source) if not one.retired]
-            index = store.parsed(
-                {one.blob for one in statuses if one.blob}, manifest.READER_VERSION
-            )
-            declarations = declared_in(index, statuses)
-            differing = [one for one in declarations.values() if differs(one, after)]
-            bodies = {
-                one.name: store.body(one.blob, manifest.READER_VERSION, one.document)
-                for one in differing
-            }
-    except UnreachableError:
+    store = opened(settings)
+    if store is None:
         return Side()
+    with store:
+        statuses = [one for one in store.workflows(source) if not one.retired]
+        index = store.parsed({one.blob for one in statuses if one.blob}, manifest.READER_VERSION)
+        declarations = declared_in(index, statuses)
+        bodies = {
+            one.name: store.body(one.blob, manifest.READER_VERSION, one.document)
+            for one in declarations.values()
+            if differs(one, after)
+        }
     return Side(
         declarations=declarations,
         digests={one.name: one.inputs for one in statuses},

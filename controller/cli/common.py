@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,9 @@ from controller.model.condition import (
 from controller.model.quantity import parse_duration
 from controller.model.run import Run
 from controller.model.workflow import Json
-from controller.store.reader import Reader
+
+if TYPE_CHECKING:
+    from controller.store.reader import Reader
 
 
 class Format(StrEnum):
@@ -50,12 +52,14 @@ ParamOption = Annotated[
 Row = Sequence[str]
 
 
-def reader(state: Path | None, config: Path | None) -> Reader:
+def reader(state: Path | None, config: Path | None) -> "Reader":
     """Open the store that the flags, the environment or the configuration name.
 
     Raises:
         UnreachableError: there is none.
     """
+    from controller.store.reader import Reader  # noqa: PLC0415 - SQLAlchemy costs 150 ms
+
     return Reader.open(configuration.find_state_dir(state, config))
 
 
@@ -204,7 +208,7 @@ def short_revision(revision: str) -> str:
     return f"{name}{colon}{digest[:10]}" if colon else revision
 
 
-def find_run(store: Reader, text: str) -> Run:
+def find_run(store: "Reader", text: str) -> Run:
     """Return the run of an id or of the beginning of one.
 
     Raises:
@@ -222,7 +226,7 @@ def find_run(store: Reader, text: str) -> Run:
     raise UsageError(f"{text!r} is the beginning of several runs: {names}", remedy="write more")
 
 
-def find_workflow(store: Reader, text: str) -> WorkflowStatus:
+def find_workflow(store: "Reader", text: str) -> WorkflowStatus:
     """Return the workflow of `name` or `source/name`.
 
     Raises:

@@ -5,8 +5,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from controller.model import view
+from controller.model.run import labelled
 from controller.reconcile.consequences import ImageMove, ScheduleChange, Widening
-from controller.reconcile.preview import Action, Cause, ChangeKind, Preview
+from controller.reconcile.preview import (
+    Action,
+    Cause,
+    ChangeKind,
+    Fate,
+    Preview,
+    StepPreview,
+)
 from controller.sides import Comparison
 
 SIGNS = {
@@ -18,8 +26,16 @@ SIGNS = {
 WORDS = {
     Action.RUN: "runs now",
     Action.AT_SLOT: "runs at its next slot",
+    Action.CACHED: "is served from the cache",
+    Action.UNKNOWN: "runs now, maybe from the cache",
     Action.NOTHING: "nothing runs by itself",
     Action.RETIRE: "is retired",
+}
+FATES = {
+    Fate.RUN: "runs",
+    Fate.CACHED: "is cached",
+    Fate.SKIPPED: "is skipped",
+    Fate.UNKNOWN: "may be cached",
 }
 WIDER = {
     Widening.SECRET: "asks for the secret",
@@ -60,7 +76,7 @@ def lines(found: Comparison) -> Iterator[Line]:
     """Yield a line for each workflow that moves, its causes and consequences under it."""
     for one in moved(found):
         head = f"{SIGNS[one.change]} {found.source}/{one.name}: {WORDS[one.action]}"
-        below = (*causes(one.causes), *consequences(found, one.name))
+        below = (*causes(one.causes), *steps(one.steps), *consequences(found, one.name))
         yield Line(printable(head), below)
     for fault in found.invalid:
         yield Line(printable(f"! {fault}"))
@@ -71,6 +87,15 @@ def causes(listed: Sequence[Cause]) -> Iterator[Line]:
         yield Line(printable(cause(one)))
     if len(listed) > MOST_CAUSES:
         yield Line(f"and {len(listed) - MOST_CAUSES} more causes")
+
+
+def steps(listed: Sequence[StepPreview]) -> Iterator[Line]:
+    """Yield what becomes of each step, and why."""
+    for one in listed[:MOST_CAUSES]:
+        label = labelled(one.name, one.matrix)
+        yield Line(printable(f"step {label} {FATES[one.fate]}: {one.message}"))
+    if len(listed) > MOST_CAUSES:
+        yield Line(f"and {len(listed) - MOST_CAUSES} more steps")
 
 
 def cause(one: Cause) -> str:
@@ -149,4 +174,5 @@ def workflow(source: str, one: Preview) -> dict[str, Any]:
         "change": str(one.change),
         "action": str(one.action),
         "causes": [asdict(cause) for cause in one.causes],
+        "steps": [asdict(step) | {"fate": str(step.fate)} for step in one.steps],
     }

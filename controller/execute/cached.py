@@ -74,18 +74,21 @@ class Cached:
     def __init__(
         self,
         results: Results,
-        house: House,
         materials: Materials,
         *,
+        blobs: Blobs,
+        clock: Clock,
+        scopes: Sequence[Scope],
         executor: str,
         resolve: Callable[[str], Awaitable[str]],
+        told: LineTold | None = None,
     ) -> None:
         self._results = results
-        self._blobs: Blobs = house.blobs
-        self._clock: Clock = house.clock
-        self._told: LineTold | None = house.on_line
-        self._scopes: Sequence[Scope] = house.scopes(materials.run.source)
         self._materials = materials
+        self._blobs = blobs
+        self._clock = clock
+        self._scopes = scopes
+        self._told = told
         self._executor = executor
         self._resolve = resolve
         self._images: dict[str, str] = {}  # text -> with its digest, once in a run
@@ -262,7 +265,16 @@ def cached_of(
     """Return what a run asks the ledger of results with; None when no step of it takes part."""
     if house.results is None or not any(map(takes_part, materials.workflow.every_step)):
         return None
-    return Cached(house.results, house, materials, executor=executor, resolve=resolve)
+    return Cached(
+        house.results,
+        materials,
+        blobs=house.blobs,
+        clock=house.clock,
+        scopes=house.scopes(materials.run.source),
+        executor=executor,
+        resolve=resolve,
+        told=house.on_line,
+    )
 
 
 class Answers:

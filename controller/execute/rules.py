@@ -29,15 +29,20 @@ NOTHING = Uses()
 
 def uses(step: Step) -> Uses:
     """Return what the step's expressions and mounts read of other steps."""
-    fields = dict.fromkeys((*EXPRESSIVE, "matrix")) if step.expressive else ()
-    texts = [text for field in fields for _, text in expressive(plain(getattr(step, field)))]
+    found = texts(step)
     mounted = {written(m.artifact.partition(".")[0]) for m in step.mounts if m.artifact}
-    if not texts and not mounted:
+    if not found and not mounted:
         return NOTHING
-    named = {name for text in texts for name in references(text) if name[0] == "steps"}
+    named = {name for text in found for name in references(text) if name[0] == "steps"}
     values = {name[1] for name in named if name[2:3] in {("outputs",), ("artifacts",)}}
     phases = {name[1] for name in _in_when(step.when) if name[2:3] == ("phase",)}
     return Uses(frozenset(phases), frozenset(values | mounted))
+
+
+def texts(step: Step) -> list[str]:
+    """Return every text of a step that holds an expression."""
+    fields = dict.fromkeys((*EXPRESSIVE, "matrix")) if step.expressive else ()
+    return [text for field in fields for _, text in expressive(plain(getattr(step, field)))]
 
 
 def _in_when(text: str | None) -> set[tuple[str, ...]]:

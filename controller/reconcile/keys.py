@@ -87,3 +87,10 @@ def normal(path: str) -> str:
     """Return a path of a manifest as snapshots write it: no "./", no trailing slash."""
     parts: Iterable[str] = (part for part in path.split("/") if part not in {"", "."})
     return "/".join(parts)
+
+
+def is_manifest(path: str, folder: str) -> bool:
+    """Tell whether a source's file is read as a manifest: YAML below `folder`, nothing hidden."""
+    if not path.endswith((".yaml", ".yml")) or not within(path, folder):
+        return False
+    return not any(part.startswith(".") for part in path.split("/"))

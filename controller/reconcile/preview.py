@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from controller.manifest import raw
+from controller.model.agent import Agent
 from controller.model.source import Declaration, Entry, Fault
 from controller.model.workflow import Input, Json
 from controller.reconcile.keys import Index, normal
@@ -22,8 +23,29 @@ class ChangeKind(StrEnum):
 class Action(StrEnum):
     RUN = "Run"
     AT_SLOT = "AtSlot"
+    CACHED = "Cached"  # a run starts, and kept results serve all of it
+    UNKNOWN = "Unknown"  # a run starts; whether kept results serve it isn't known
     NOTHING = "Nothing"
     RETIRE = "Retire"
+
+
+class Fate(StrEnum):
+    """What becomes of a step of a run that starts now."""
+
+    RUN = "Run"
+    CACHED = "Cached"
+    SKIPPED = "Skipped"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPreview:
+    """One step, or one combination of it; `message` says which result serves it, or why none."""
+
+    name: str
+    fate: Fate
+    matrix: Mapping[str, Json] | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +57,7 @@ class Side:
     entries: Mapping[str, Entry] | None = None
     bodies: Mapping[str, str] = field(default_factory=dict)  # workflow -> canonical JSON, if known
     invalid: Mapping[str, Fault] = field(default_factory=dict)
+    agents: Mapping[str, Agent] = field(default_factory=dict)  # of the source's own files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +79,26 @@ class Preview:
     change: ChangeKind
     action: Action
     causes: tuple[Cause, ...] = ()
+    steps: tuple[StepPreview, ...] = ()  # of a run that starts now, where results are kept
+
+
+SKIPPED: tuple[StepPreview, ...] = ()
+"""The steps of a run that the workflow's own `when` skips."""
+
+
+def forecast_of(found: Preview, steps: tuple[StepPreview, ...]) -> Preview:
+    """Return a preview of a run with what becomes of its steps."""
+    return replace(found, action=foreseen(steps), steps=steps)
+
+
+def foreseen(steps: tuple[StepPreview, ...]) -> Action:
+    """Return what a run comes to: one step that runs is a run, one nobody knows leaves it open."""
+    fates = {one.fate for one in steps}
+    if Fate.RUN in fates:
+        return Action.RUN
+    if Fate.UNKNOWN in fates:
+        return Action.UNKNOWN
+    return Action.CACHED if Fate.CACHED in fates else Action.NOTHING
 
 
 def digests_of(
@@ -70,7 +113,16 @@ def digests_of(
     return found
 
 
-def preview(base: Side, head: Side) -> list[Preview]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """What a source's configuration says of its commits."""
+
+    prune: bool = True
+    allow_empty: bool = False
+    atomic: bool = False
+
+
+def preview(base: Side, head: Side, manners: Manners = Manners()) -> list[Preview]:
     """Return every workflow of either side, by name.
 
     A manifest that is invalid at the head keeps its last valid spec: nothing follows from it.
@@ -78,7 +130,29 @@ def preview(base: Side, head: Side) -> list[Preview]:
     names = sorted({*base.declarations, *head.declarations} - {*head.invalid})
     found = {name: one(name, base, head) for name in names}
     changed = {name for name, each in found.items() if each.change is not ChangeKind.NONE}
-    return [with_called(each, changed, head) for each in found.values()]
+    every = [with_called(each, changed, head) for each in found.values()]
+    if manners.atomic and head.invalid:
+        return [held_back(each, "the source is atomic and this has faults") for each in every]
+    kept = why_kept(head, manners)
+    return [
+        held_back(each, kept) if kept and each.action is Action.RETIRE else each for each in every
+    ]
+
+
+def why_kept(head: Side, manners: Manners) -> str:
+    """Return why workflows whose manifests are gone work on; "" when they retire."""
+    if not manners.prune:
+        return "the source says prune: false"
+    if not head.declarations and not manners.allow_empty:
+        return "an empty source retires nothing without allowEmpty"
+    return ""
+
+
+def held_back(found: Preview, why: str) -> Preview:
+    """Return a preview from which nothing follows, and why."""
+    if found.action is Action.NOTHING:
+        return found
+    return replace(found, action=Action.NOTHING, causes=(*found.causes, Cause(message=why)))
 
 
 def one(name: str, base: Side, head: Side) -> Preview:

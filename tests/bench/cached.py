@@ -74,7 +74,15 @@ async def _answered(lab: Lab, filled: Story, shape: str) -> Cost:
     )
     made.begin()
     house = lab.engine._house
-    asking = Cached(lab.store, house, made, executor="local", resolve=_never)
+    asking = Cached(
+        lab.store,
+        made,
+        blobs=house.blobs,
+        clock=house.clock,
+        scopes=house.scopes(filled.run.source),
+        executor="local",
+        resolve=_never,
+    )
     rows = {step.name: StepRun(run="r", name=step.name) for step in workflow.steps}
     with cost() as spent:
         answers = await asking.ask((step, rows[step.name]) for step in workflow.steps)
