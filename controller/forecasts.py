@@ -1,6 +1,6 @@
 """Forecasts of one source's runs, from what its store has kept."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -70,14 +70,16 @@ class Forecasts:
             return forecast_of(preview, SKIPPED)
         if not any(map(takes_part, workflow.every_step)):
             return preview
-        images = Images(self._reader, run, moving=self._settings.executor == "dagger")
+        earlier = self._reader.runs(source=run.source, workflow=run.workflow, limit=RECENT)
+        executor = executor_of(earlier) or self._settings.executor
+        images = Images(earlier, moving=executor == "dagger")
         cached = Cached(
             Kept(self._reader),
             materials,
             blobs=self._blobs,
             clock=self._clock,
             scopes=scopes(self._settings, self._source),
-            executor=self._settings.executor,
+            executor=executor,
             resolve=images.resolve,
         )
         steps = Forecast(workflow, materials, cached, assumed=images.assumed)
@@ -113,14 +115,29 @@ def complete(declaration: Declaration, inputs: Mapping[str, str]) -> bool:
     return all(one.name in inputs for one in declaration.inputs)
 
 
+def executor_of(earlier: Iterable[Run]) -> str:
+    """Return where the newest run was executed that was; "" when none was.
+
+    Not what the configuration says: the command line of the controller may say otherwise.
+    """
+    return next((run.executor for run in earlier if run.executor), "")
+
+
 class Images:
     """The digests that a workflow's images had when its runs used them last; nobody is asked."""
 
-    def __init__(self, reader: Reader, run: Run, *, moving: bool) -> None:
-        self._reader = reader
-        self._run = run
-        self._moving = moving  # the executor looks tags up; else an image is its text
-        self._seen: dict[str, tuple[str, datetime]] | None = None
+    def __init__(self, earlier: Iterable[Run], *, moving: bool) -> None:
+        """Take up a workflow's runs, the newest first.
+
+        `moving`: the executor looks tags up; otherwise an image is its text.
+        """
+        self._moving = moving
+        self._recorded: dict[str, tuple[str, datetime]] = {}  # image -> with its digest; when
+        for run in earlier:
+            for name, reference in run.versions.items():
+                if name.startswith(IMAGE):
+                    seen = (reference, run.started_at or run.created_at)
+                    self._recorded.setdefault(name.removeprefix(IMAGE), seen)
 
     async def resolve(self, image: str) -> str:
         """Return the image with its last digest. Raises StalledError when there is none."""
@@ -135,20 +152,6 @@ class Images:
         """Say what is taken for granted of an image; "" for nothing."""
         found = self._recorded.get(image) if self._moving else None
         return f"assuming {image} unmoved since {view.time(found[1])}" if found else ""
-
-    @property
-    def _recorded(self) -> Mapping[str, tuple[str, datetime]]:
-        """Image -> with its digest, and when it was; read once, the newest run first."""
-        if self._seen is None:
-            self._seen = {}
-            for run in self._reader.runs(
-                source=self._run.source, workflow=self._run.workflow, limit=RECENT
-            ):
-                for name, reference in run.versions.items():
-                    if name.startswith(IMAGE):
-                        at = run.started_at or run.created_at
-                        self._seen.setdefault(name.removeprefix(IMAGE), (reference, at))
-        return self._seen
 
 
 class Kept:

@@ -1,7 +1,7 @@
 """The two sides of a comparison, read from Git, from files or from the store; nothing is run."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +82,7 @@ class Place:
         previews = preview(before, after, manners)
         return Comparison(
             source=self.source.name,
-            previews=await forecast(previews, settings, self.source.name, after),
+            previews=await forecast(previews, with_source(settings, self.source), after),
             invalid=list(dict.fromkeys(after.invalid.values())),
             consequences=consequences(before, after, now),
         )
@@ -176,17 +176,24 @@ def bodies_of(
     }
 
 
-async def forecast(
-    previews: list[Preview], settings: Settings, source: str, after: Side
-) -> list[Preview]:
-    """Return the previews with what kept results would serve; nothing without a store."""
+def with_source(settings: Settings, source: GitSource | DirectorySource) -> Settings:
+    """Return the settings with a source first; one of that name is it."""
+    others = (one for one in settings.sources if one.name != source.name)
+    return replace(settings, sources=(source, *others))
+
+
+async def forecast(previews: list[Preview], settings: Settings, after: Side) -> list[Preview]:
+    """Return the previews with what kept results of the first source would serve.
+
+    Without a store they are as they were.
+    """
     store = opened(settings) if any(one.action is Action.RUN for one in previews) else None
     if store is None:
         return previews
     from controller.forecasts import Forecasts  # noqa: PLC0415 - it imports the run engine
 
     with store:
-        forecasts = Forecasts(settings, source, store, SystemClock(), after)
+        forecasts = Forecasts(settings, settings.sources[0].name, store, SystemClock(), after)
         return [await forecasts.advance(one) for one in previews]
 
 
