@@ -25,6 +25,7 @@ from controller.model.settings import Settings
 from controller.model.workflow import ConcurrencyPolicy, Json
 from controller.narration import narrate
 from controller.observations import Key, Observations
+from controller.planning import Planning
 from controller.reconciler import Outlet, Reconciler
 from controller.recorder import Recorder
 from controller.recovery import Recovery
@@ -356,6 +357,12 @@ class Daemon:
             enqueue=self._enqueue,
             dispatcher=self._dispatcher,
             readiness=self.readiness,
+            planning=Planning(
+                loading=self._loading,
+                store=self.store,
+                settings=lambda: self.settings,
+                clock=self.clock,
+            ),
         )
 
     def _deliveries(self) -> Deliveries:

@@ -8,13 +8,14 @@ from controller.errors import StalledError
 from controller.manifest.agents import pinned
 from controller.manifest.calls import called_first, with_calls
 from controller.model.condition import SourceStatus, WorkflowStatus
-from controller.model.settings import DaggerSettings, GitSource
+from controller.model.settings import DaggerSettings, DirectorySource, GitSource
 from controller.model.source import Declaration, Fault
 from controller.model.workflow import History, Input
 from controller.observations import Key
 from controller.place import NOTHING, Place, last_valid
 from controller.reconcile.runs import GroupLimit, group_key
 from controller.reconcile.sharing import shared
+from controller.source import Source
 from controller.store import Store
 
 
@@ -113,6 +114,11 @@ class Places:
         group, limits = declaration.concurrency.group, self._places[key[0]].loaded.limits
         limit = self._groups.get(group) or limits.get(group, 1)  # 1: lost before the last start
         return GroupLimit(group_key(key[0], group, self._groups), limit)
+
+    def followed(self, source: str) -> tuple[GitSource | DirectorySource, Source] | None:
+        """Return a source that is followed, and how it is configured."""
+        place = self._places.get(source)
+        return (place.settings, place.source) if place is not None else None
 
     def revision(self, source: str) -> str:
         place = self._places.get(source)

@@ -22,6 +22,7 @@ from controller.model.run import Phase, Run, StepRun
 from controller.model.source import Declaration
 from controller.model.workflow import ConcurrencyPolicy, Json, Workflow
 from controller.observations import Key, Observations
+from controller.planning import Planning
 from controller.pruning import prune
 from controller.reconcile.backfill import Wish, backfill_of, closed, runs_of
 from controller.reconcile.rerun import lost_inputs, rerun, retried, reused
@@ -50,6 +51,7 @@ class Requests:
         enqueue: Callable[[Iterable[Key]], None],
         dispatcher: Dispatcher,
         readiness: Callable[[], Awaitable[Readiness]],
+        planning: Planning,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -62,6 +64,7 @@ class Requests:
         self._enqueue = enqueue
         self._dispatcher = dispatcher
         self.readiness = readiness
+        self.plan = planning.plan
         self._filling = Filling(
             store=store, recorder=recorder, observations=observations, turn=turn
         )

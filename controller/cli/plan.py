@@ -1,17 +1,22 @@
 """`rondel plan`: which work would follow, and why. Needs only Git and the store."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from controller import config as configuration
-from controller.cli.common import ConfigOption, StateOption, now
+from controller.cli.common import ConfigOption, StateOption
 from controller.cli.exit import Exit
 from controller.cli.plan_text import PlanFormat, tell
+from controller.clock import SystemClock
 from controller.errors import UsageError
+from controller.model.settings import DirectorySource, GitSource, Settings
 from controller.reconcile.preview import Action
-from controller.sides import Place, place_of
+from controller.sides import Comparison
+from controller.working_copy import WorkingCopy, opened, source_of
 
 
 def plan(  # noqa: PLR0917 - options of one command
@@ -31,10 +36,10 @@ def plan(  # noqa: PLR0917 - options of one command
     """
     file = configuration.locate(config)
     settings = configuration.load(file, state=state_dir)
-    places = [place_of(source, settings)] if source else [Place(one) for one in settings.sources]
-    if not places:
+    sources = (source_of(source, settings),) if source else settings.sources
+    if not sources:
         raise UsageError("there is nothing to compare", remedy="name a folder: --source .")
-    results = [asyncio.run(one.compare(base, head, settings, now())) for one in places]
+    results = asyncio.run(compared(sources, settings, base, head))
     tell(results, base, head, output)
     works = any(one.action is not Action.NOTHING for result in results for one in result.previews)
     faulty = any(result.invalid for result in results)
@@ -42,3 +47,18 @@ def plan(  # noqa: PLR0917 - options of one command
         raise typer.Exit(Exit.CHANGES)
     if faulty:
         raise typer.Exit(Exit.USAGE)
+
+
+async def compared(
+    sources: Sequence[GitSource | DirectorySource],
+    settings: Settings,
+    base: str | None,
+    head: str | None,
+) -> list[Comparison]:
+    """Return what follows in each source; the store is opened where there is one."""
+    store = opened(settings)
+    with store or nullcontext():
+        return [
+            await WorkingCopy(one, settings).compare(base, head, store, SystemClock())
+            for one in sources
+        ]

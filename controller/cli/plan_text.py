@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from controller.cli.common import print_json, print_yaml
 from controller.cli.plan_markdown import markdown
-from controller.cli.plan_words import Line, as_json, lines, summary
+from controller.cli.plan_words import Line, lines, summary
+from controller.plan_view import as_json
 from controller.sides import Comparison
 
 if TYPE_CHECKING:

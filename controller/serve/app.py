@@ -11,7 +11,7 @@ from controller import __version__
 from controller.errors import UsageError
 from controller.model import view
 from controller.model.run import Phase
-from controller.serve import again, backfill, cache, drain, hooks, problems, suspend
+from controller.serve import again, backfill, cache, drain, hooks, plan, problems, suspend
 from controller.serve.cursor import decode, encode
 from controller.serve.follow import follow_log
 from controller.serve.metrics import Metrics
@@ -52,6 +52,7 @@ def create_app(
     suspend.install(app, controller)
     cache.install(app, controller, records)
     drain.install(app, controller)
+    plan.install(app, controller)
     hooks.install(app, deliveries)
     return app
 

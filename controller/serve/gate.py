@@ -20,6 +20,7 @@ OPEN = frozenset({"/healthz", "/readyz"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 OPERATING = re.compile(
     r"/api/v1/(sources|runs)/.+/(reconcile|suspend|resume|runs|backfills|cancel|retry|rerun)"
+    r"|/api/v1/plan"
 )
 App = Callable[[Any, Any, Any], Any]
 

@@ -107,6 +107,15 @@ class Controller(Protocol):
         """
         ...
 
+    async def plan(
+        self, source: str | None, base: str | None, head: str | None
+    ) -> Mapping[str, Json]:
+        """Return which work would follow from a revision; None: what is loaded, the newest.
+
+        Raises UsageError, StalledError, TransientError.
+        """
+        ...
+
     async def drain(self, *, undo: bool = False) -> Draining:
         """Claim no run any more; with `undo` claim again."""
         ...

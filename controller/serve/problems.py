@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from controller.errors import RefusedError, RondelError, TransientError, UsageError
+from controller.errors import RefusedError, RondelError, StalledError, TransientError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -18,7 +18,7 @@ def problem(status: int, title: str, detail: str, **more: str) -> JSONResponse:
 
 def status_of(error: RondelError) -> int:
     match error:
-        case UsageError():
+        case UsageError() | StalledError():
             return 422
         case RefusedError():
             return 409

@@ -9,7 +9,7 @@ from pathlib import Path
 from controller import ids
 from controller.clock import Clock
 from controller.digest import git_blob
-from controller.errors import RondelError, StalledError, TransientError
+from controller.errors import RondelError, StalledError, TransientError, UsageError
 from controller.model.settings import DirectorySource
 from controller.model.source import Entry, Fault, Snapshot
 from controller.model.workflow import Input
@@ -150,6 +150,12 @@ class Directory:
             faults=faults,
             unreadable=unreadable,
         )
+
+    async def at(self, revision: str | None) -> Snapshot:
+        """Return the folder as it was seen last. Raises UsageError for a revision of it."""
+        if revision is not None:
+            raise UsageError("is a folder, which has no revisions", where=f"source {self.name}")
+        return self._snapshot(None)
 
     # When to look, and where.
 

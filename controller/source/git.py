@@ -238,6 +238,26 @@ class Git:
             signer=signer,
         )
 
+    async def at(self, revision: str | None) -> Snapshot:
+        """Return the files of a revision; None: of the newest one.
+
+        Raises:
+            StalledError, TransientError: there is no such revision, or it can't be had.
+        """
+        try:
+            commit = await self._ref.commit(revision)
+            tree = await self._tree(commit)
+        except GitError as error:
+            raise remote.meaning(error.text, self.location) from error
+        except (OSError, EOFError, TimeoutError) as error:
+            raise self._unavailable(revision or "the newest commit", error) from error
+        return Snapshot(
+            source=self.name,
+            revision=f"{revision or 'HEAD'}@sha1:{commit}",
+            entries=tree.entries,
+            manifests=keys.normal(self._settings.path),
+        )
+
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
         """Return contents; of a file too large to be a manifest only enough to say so.
 

@@ -88,6 +88,10 @@ class Mirror(Holding):
                 other.wake()
         return now
 
+    async def ask(self, *names: str, seconds: float) -> Told:
+        """Return what the remote says of these refs, for nobody who watches."""
+        return await self._ask(seconds, *names)
+
     async def is_empty(self, *, seconds: float) -> bool:
         """Tell whether the remote has no refs at all."""
         return not (await self._ask(seconds)).refs

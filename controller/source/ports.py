@@ -44,6 +44,17 @@ class Source(Protocol):
         """Return the number of the last request that what was yielded last is an answer to."""
         ...
 
+    async def at(self, revision: str | None) -> Snapshot:
+        """Return the files of a revision, applied or not; None: of the newest one.
+
+        Nothing that follows the source hears of it, and no signature is checked.
+
+        Raises:
+            UsageError: a folder has no revisions.
+            StalledError, TransientError: there is no such revision, or it can't be had.
+        """
+        ...
+
     async def read(self, snapshot: Snapshot, paths: Iterable[str]) -> Mapping[str, bytes]:
         """Return the contents as they are in `snapshot`; a path that is gone is left out."""
         ...

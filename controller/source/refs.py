@@ -1,6 +1,7 @@
 """Which commit a source is at: its ref, looked for at a remote or in a repository of this host."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -56,6 +57,17 @@ class Ref(Protocol):
         """See that an earlier commit can be read, fetching it when it must."""
         ...
 
+    async def commit(self, revision: str | None) -> str:
+        """Return the commit of any revision, which can be read from then on.
+
+        An id of 40 digits, a branch, a tag, a ref's full name; None: what is followed, as it is
+        now. What `find` has found last stays.
+
+        Raises:
+            StalledError, TransientError, GitError.
+        """
+        ...
+
     def watching(self) -> AbstractAsyncContextManager[object]:
         """Return the block in which the source is woken when the ref may have moved."""
         ...
@@ -105,6 +117,20 @@ class RemoteRef:
     async def have(self, commit: str) -> None:
         await self._mirror.ensure()
         await self._mirror.have(commit, seconds=self._seconds)
+
+    async def commit(self, revision: str | None) -> str:
+        await self._mirror.ensure()
+        wanted = revision or self._ref
+        if is_id(wanted):
+            return await self._mirror.have(wanted, seconds=self._seconds)
+        names = [self._ref] if revision is None else names_of(revision)
+        told = await self._mirror.ask(*names, seconds=self._seconds)
+        ref = next((one for one in names if one in told.refs), None)
+        if revision is None:
+            ref = self._choose(told)
+        if ref is None:
+            raise no_revision(self._settings, revision)
+        return await self._mirror.commit_at(ref, told, seconds=self._seconds)
 
     def watching(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()  # the mirror wakes whom another source's question concerns
@@ -200,6 +226,18 @@ class LocalRef:
         await self._mirror.ensure()
         await self._mirror.keep(commit, self._repository().git_dir)
 
+    async def commit(self, revision: str | None) -> str:
+        repository = self._repository()
+        repository.check(trusted=self._settings.trusted)
+        await self._mirror.ensure()
+        wanted = revision or self._ref
+        if revision is None and self._ref == f"{TAGS}*":
+            wanted = TAGS + (newest(self._settings.ref, await repository.tags()) or "")
+        try:
+            return await repository.commit(wanted)
+        except GitError as error:
+            raise no_revision(self._settings, revision) from error
+
     def watching(self) -> AbstractAsyncContextManager[object]:
         return watching(self._folders, self._hint, recursive=False)
 
@@ -252,6 +290,28 @@ def shown_ref(wanted: GitRef, ref: str, head: str | None = None) -> str:
 def newest(ref: GitRef, tags: Iterable[str]) -> str | None:
     """Return the tag with the highest version of those that the range takes."""
     return highest(tags, parse_range(ref.semver or "*"))
+
+
+def is_id(revision: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def names_of(revision: str) -> list[str]:
+    """Return the refs that a revision may be, as git looks for them."""
+    if revision == "HEAD" or revision.startswith("refs/"):
+        return [revision]
+    return [f"{TAGS}{revision}", f"refs/heads/{revision}"]
+
+
+def no_revision(settings: GitSource, revision: str | None) -> StalledError | TransientError:
+    if revision is None:
+        return no_ref(settings, empty=False)
+    return StalledError(
+        f"there is no branch, tag or commit {revision!r}",
+        reason="RefNotFound",
+        where=remote.shown(settings.url),
+        remedy="push it, or name a commit by all its 40 digits",
+    )
 
 
 def no_ref(settings: GitSource, *, empty: bool) -> StalledError | TransientError:
