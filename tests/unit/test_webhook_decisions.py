@@ -223,6 +223,7 @@ def test_an_empty_secret_verifies_nothing(kind):
         ("POST", "/api/v1/sources/a/reconcile", Role.OPERATOR),
         ("POST", "/api/v1/sources/a/workflows/b/runs", Role.OPERATOR),
         ("POST", "/api/v1/runs/x/rerun", Role.OPERATOR),
+        ("POST", "/api/v1/plan", Role.OPERATOR),
         ("POST", "/api/v1/drain", Role.ADMIN),
         ("POST", "/api/v1/cache/prune", Role.ADMIN),
         ("POST", "/api/v1/sources/a/reconcile/x", Role.ADMIN),
