@@ -1,7 +1,7 @@
 """What would follow from a revision of a source that a controller follows."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.clock import Clock
@@ -61,7 +61,10 @@ class Planning:
 
     async def _side(self, sides: Sides, source: Source, revision: str | None) -> Side:
         snapshot = await source.at(revision)
-        unread = sides.unread(snapshot.entries)
-        contents = await source.read(snapshot, unread)
+        contents = await source.read(snapshot, sides.unread(snapshot.entries))
         texts = {snapshot.entries[path].blob: text for path, text in contents.items()}
-        return await asyncio.to_thread(sides.side, snapshot.entries, texts)
+
+        async def read(_: Mapping[str, str]) -> Mapping[str, bytes]:
+            return texts
+
+        return await asyncio.to_thread(lambda: asyncio.run(sides.side(snapshot.entries, read)))

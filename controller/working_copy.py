@@ -1,5 +1,6 @@
 """A folder or a repository of this machine, compared without a daemon; nothing of it is run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,21 +26,27 @@ SECONDS = 20.0
 class WorkingCopy:
     """Where a side's files come from: a folder, maybe inside a repository."""
 
-    def __init__(self, source: GitSource | DirectorySource, settings: Settings) -> None:
+    def __init__(
+        self,
+        source: GitSource | DirectorySource,
+        settings: Settings,
+        store: "Reader | None",
+        clock: Clock,
+    ) -> None:
         self._source = source
+        self._store = store
+        self._clock = clock
         self._git_dir = local_git_dir(source) if isinstance(source, GitSource) else None
-        self._sides = Sides(source, settings)
+        self._sides = Sides(source, settings, store)
 
-    async def compare(
-        self, base: str | None, head: str | None, store: "Reader | None", clock: Clock
-    ) -> Comparison:
+    async def compare(self, base: str | None, head: str | None) -> Comparison:
         """Return what follows from `head` (None: the files as they are) in this source.
 
         `base` is a revision; None: what is loaded.
         """
-        after = await self._at(head) if head or self._is_bare else self._as_it_is()
+        after = await self._at(head) if head or self._is_bare else await self._as_it_is()
         before = await self._at(base) if base else None
-        return await self._sides.compare(before, after, store, clock)
+        return await self._sides.compare(before, after, self._store, self._clock)
 
     @property
     def root(self) -> Path:
@@ -65,16 +72,18 @@ class WorkingCopy:
             tree = await objects.without_ignored(await objects.tree(commit), self._source.ignore)
         except GitError as error:
             raise UsageError(f"there is no revision {revision!r}", where=str(self.root)) from error
-        texts = await objects.contents(self._sides.unread(tree.entries).values())
-        return self._sides.side(tree.entries, texts)
+        return await self._sides.side(
+            tree.entries, lambda wanted: objects.contents(wanted.values())
+        )
 
-    def _as_it_is(self) -> Side:
+    async def _as_it_is(self) -> Side:
         found = scan(self.root, ignored_in(self.root, self._source.ignore), {}, 0).found
         entries = {path: one.entry for path, one in found.items() if one.entry is not None}
-        unread = self._sides.unread(entries).items()
-        return self._sides.side(
-            entries, {blob: (self.root / path).read_bytes() for path, blob in unread}
-        )
+
+        async def read(wanted: Mapping[str, str]) -> Mapping[str, bytes]:
+            return {blob: (self.root / path).read_bytes() for path, blob in wanted.items()}
+
+        return await self._sides.side(entries, read)
 
 
 def opened(settings: Settings) -> "Reader | None":

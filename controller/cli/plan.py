@@ -59,6 +59,6 @@ async def compared(
     store = opened(settings)
     with store or nullcontext():
         return [
-            await WorkingCopy(one, settings).compare(base, head, store, SystemClock())
+            await WorkingCopy(one, settings, store, SystemClock()).compare(base, head)
             for one in sources
         ]

@@ -271,3 +271,57 @@ def test_the_jobs_for_ci_say_what_follows(file, repository, tmp_path):
         env = environment(PATH=path, BASE="HEAD~1")
         subprocess.run(["sh", "-c", line], cwd=folder, env=env, check=True, capture_output=True)
     assert "| `~` | `ops/reads` | runs now | " in (folder / "plan.md").read_text()
+
+
+DEFAULTS = """apiVersion: rondel/v1alpha1
+kind: Defaults
+metadata: {name: here}
+spec: {defaults: {image: "registry.example.com/base:%s"}}
+"""
+
+
+def test_what_the_store_has_read_is_not_read_otherwise(repository, rondel, tmp_path):
+    """With a store unchanged files come from its parse cache, without one from the files."""
+    folder, commit = repository
+    below = manifest("below", "true", ON_CHANGE)
+    (folder / "flows" / "own").mkdir()
+    commit(flows__own__defaults_yaml=DEFAULTS % 1, flows__own__below_yaml=below)
+    controller = ControllerProcess(tmp_path, "--source", folder.as_uri()).start()
+    try:
+        controller.until(lambda: ended(controller) == {"reads", "same", "below"}, "the first runs")
+    finally:
+        controller.stop()
+    flows = folder / "flows"
+    (flows / "own" / "defaults.yaml").write_text(DEFAULTS % 2)
+    (flows / "same.yaml").write_text(manifest("same", "echo", ON_CHANGE + "  secrets: [token]\n"))
+    (flows / "timed.yaml").write_text(
+        manifest("timed", "true", "  schedules: [{cron: '@hourly'}]\n")
+    )
+    (flows / "gone.yaml").unlink()
+    (flows / "faulty.yaml").write_text("apiVersion: rondel/v1alpha1\nkind: Nope\n")
+
+    def shown(*words):
+        done = rondel("plan", "--source", folder, *words, "-o", "json")
+        return json.loads(done.stdout)
+
+    stored = shown("--state-dir", controller.state)
+    alone = shown("--state-dir", tmp_path / "nothing", "--base", "HEAD")
+    assert {one["name"]: one["action"] for one in stored["workflows"]} == {
+        "below": "Run",
+        "gone": "Retire",
+        "reads": "Nothing",
+        "same": "Run",
+        "timed": "AtSlot",
+    }
+    assert stored["images"] == [
+        {
+            "source": "ops",
+            "workflow": "below",
+            "place": "a",
+            "before": "registry.example.com/base:1",
+            "after": "registry.example.com/base:2",
+        }
+    ]
+    for part in ("workflows", "invalid", "images", "widened", "schedules"):
+        assert stored[part] == alone[part], part
+    assert [one["kind"] for one in stored["widened"]] == ["NewSecret"]
