@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.clock import Clock
-from controller.errors import UsageError
+from controller.errors import StalledError, UsageError
 from controller.loading import Loading
 from controller.model.settings import Settings
 from controller.plan_view import as_json
@@ -60,7 +60,12 @@ class Planning:
         )
 
     async def _side(self, sides: Sides, source: Source, revision: str | None) -> Side:
-        snapshot = await source.at(revision)
+        try:
+            snapshot = await source.at(revision)
+        except StalledError as error:
+            if error.reason != "RefNotFound":
+                raise
+            raise UsageError(error.problem, where=error.where, remedy=error.remedy) from error
         contents = await source.read(snapshot, sides.unread(snapshot.entries))
         texts = {snapshot.entries[path].blob: text for path, text in contents.items()}
 

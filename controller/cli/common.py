@@ -13,6 +13,7 @@ import typer
 from controller import config as configuration
 from controller import manifest
 from controller.errors import UsageError
+from controller.manifest.names import nearest
 from controller.model.condition import (
     SUSPENDED,
     SourceStatus,
@@ -226,6 +227,15 @@ def find_run(store: "Reader", text: str) -> Run:
     raise UsageError(f"{text!r} is the beginning of several runs: {names}", remedy="write more")
 
 
+def find_source(store: "Reader", name: str) -> SourceStatus:
+    """Return the source of that name. Raises UsageError."""
+    known = {one.name: one for one in store.sources()}
+    if name not in known:
+        remedy = nearest(name, known, none="see `rondel get sources`")
+        raise UsageError(f"there is no source {name!r}", remedy=remedy)
+    return known[name]
+
+
 def find_workflow(store: "Reader", text: str) -> WorkflowStatus:
     """Return the workflow of `name` or `source/name`.
 
@@ -233,15 +243,14 @@ def find_workflow(store: "Reader", text: str) -> WorkflowStatus:
         UsageError: there is none, or several sources have one.
     """
     source, slash, name = text.rpartition("/")
-    found = [
-        one
-        for one in store.workflows(source if slash else None, retired=True)
-        if one.name == name and (not one.retired or slash)
-    ]
+    known = store.workflows(source if slash else None, retired=True)
+    found = [one for one in known if one.name == name and (not one.retired or slash)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"there is no workflow {text!r}", remedy="see `rondel get workflows`")
+        here = {one.name for one in known if not one.retired}
+        remedy = nearest(name, here, none="see `rondel get workflows`")
+        raise UsageError(f"there is no workflow {text!r}", remedy=remedy)
     names = ", ".join(f"{one.source}/{one.name}" for one in found)
     raise UsageError(f"{text!r} is in several sources: {names}", remedy="write source/name")
 

@@ -13,6 +13,7 @@ from controller.cli.common import (
     StateOption,
     ago,
     find_run,
+    find_source,
     find_workflow,
     now,
     print_json,
@@ -96,12 +97,11 @@ class Wish:
 
 
 def sources(store: Reader, wish: Wish) -> None:
-    found = [one for one in store.sources() if wish.name in {None, one.name}]
-    known(found, wish, "source")
-    views = [view.source_view(one) for one in found]
+    found = [find_source(store, wish.name)] if wish.name else store.sources()
     if wish.name and wish.output in {Format.JSON, Format.YAML}:
-        show_one(views[0], wish.output)
+        show_one(view.source_view(found[0], store.workflows(wish.name)), wish.output)
         return
+    views = [view.source_view(one) for one in found]
     rows = [
         (
             one.name,

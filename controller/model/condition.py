@@ -147,6 +147,17 @@ class WorkflowStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A revision of a source that was applied, and what it came to."""
+
+    revision: str
+    at: datetime
+    workflows: int
+    faults: int = 0
+    signer: str = ""  # "" when nobody had to sign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
     """Observed state of one source."""
 
@@ -165,6 +176,12 @@ class SourceStatus:
     workflows: int = 0
     suspension: Suspension | None = None  # beside what the configuration says
     last_success_at: datetime | None = None
+    history: tuple[Applied, ...] = ()  # the newest first, so many as `conditions.HISTORY`
+
+
+def source_health(status: SourceStatus) -> Health:
+    """Return how a source is: one that is suspended is not looked at, whatever it was before."""
+    return Health.SUSPENDED if status.suspended else status.health
 
 
 def message_of(status: WorkflowStatus | SourceStatus, type_: str) -> str:

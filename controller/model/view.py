@@ -7,11 +7,15 @@ from typing import Any
 from controller.model.cache import CacheEntry
 from controller.model.cause import cause
 from controller.model.condition import (
+    ORPHANED,
+    Applied,
     Condition,
     Health,
     SourceStatus,
     Suspension,
     WorkflowStatus,
+    find,
+    source_health,
     suspended_by,
 )
 from controller.model.run import Event, Run, StepRun
@@ -40,7 +44,39 @@ def condition_view(condition: Condition) -> View:
     }
 
 
-def source_view(status: SourceStatus) -> View:
+def source_view(status: SourceStatus, inventory: Iterable[WorkflowStatus] | None = None) -> View:
+    """Return a source; with the workflows that it holds, and its past, when they are given."""
+    shown = _source_view(status)
+    if inventory is not None:
+        shown["history"] = [applied_view(one) for one in status.history]
+        shown["inventory"] = [held_view(one) for one in inventory]
+    return shown
+
+
+def applied_view(one: Applied) -> View:
+    return {
+        "revision": one.revision,
+        "appliedAt": time(one.at),
+        "workflows": one.workflows,
+        "faults": one.faults,
+        "signer": one.signer or None,
+    }
+
+
+def held_view(status: WorkflowStatus) -> View:
+    """Return a workflow as its source's inventory lists it."""
+    return {
+        "name": status.name,
+        "file": status.file,
+        "generation": status.generation,
+        "revision": status.revision,
+        "sync": str(status.sync),
+        "health": str(status.health),
+        "orphaned": find(status.conditions, ORPHANED) is not None,
+    }
+
+
+def _source_view(status: SourceStatus) -> View:
     return {
         "source": status.name,
         "name": status.name,
@@ -55,7 +91,7 @@ def source_view(status: SourceStatus) -> View:
         "suspendedBy": list(suspended_by(status.conditions)),
         "suspension": suspension_view(status.suspension),
         "sync": str(status.sync),
-        "health": str(status.health),
+        "health": str(source_health(status)),
         "workflows": status.workflows,
         "lastSuccessAt": time(status.last_success_at),
         "conditions": [condition_view(one) for one in status.conditions],

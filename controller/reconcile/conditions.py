@@ -9,6 +9,7 @@ from controller.model.condition import (
     MISSED,
     ORPHANED,
     SUSPENDED,
+    Applied,
     Condition,
     Health,
     SourceStatus,
@@ -29,6 +30,9 @@ from controller.reconcile.suspension import words
 SHOWN_FAULTS = 3
 SHOWN_ORPHANS = 10
 VERIFIED = "SourceVerified"
+HISTORY = 10  # revisions of a source that are remembered
+NOWHERE = {"SourceMissing", "RepositoryNotFound", "RefNotFound"}
+"""Reasons of a source that isn't there, as far as anybody can tell."""
 
 
 def judged(status: WorkflowStatus, fault: Fault | None, now: datetime) -> WorkflowStatus:
@@ -73,10 +77,18 @@ def applied(
     else:
         message = snapshot.revision + orphan_words(loaded)
         ready = condition("Ready", Status.TRUE, "Applied", message, now, generation)
+    one = Applied(
+        revision=snapshot.revision,
+        at=now,
+        workflows=len(loaded.declarations),
+        faults=len(faults),
+        signer=snapshot.signer,
+    )
     return replace(
         status,
         last_attempted_revision=snapshot.revision,
         last_applied_revision=snapshot.revision,
+        history=remembered(status.history, one),
         observed_generation=generation,
         conditions=put(
             verified(
@@ -92,6 +104,13 @@ def applied(
         workflows=len(loaded.declarations),
         last_success_at=now,
     )
+
+
+def remembered(history: tuple[Applied, ...], new: Applied) -> tuple[Applied, ...]:
+    """Return the history with a revision; one that is applied once more keeps its time."""
+    if history and history[0].revision == new.revision:
+        return (replace(new, at=history[0].at), *history[1:])
+    return (new, *history)[:HISTORY]
 
 
 def count_words(faults: Sequence[Fault]) -> str:
@@ -187,7 +206,7 @@ def fetch_failed(
         conditions=conditions,
         observed_generation=generation,
         sync=Sync.UNKNOWN,
-        health=Health.DEGRADED,
+        health=Health.MISSING if error.reason in NOWHERE else Health.DEGRADED,
     )
 
 

@@ -119,8 +119,8 @@ def lists(app: FastAPI, records: Records) -> None:
 def single(app: FastAPI, records: Records) -> None:
     @app.get(f"{API}/sources/{{name}}")
     async def source(name: str) -> View:
-        found = await records.read(lambda r: r.source(name))
-        return view.source_view(there(found, f"source {name}"))
+        found, held = await records.read(lambda r: (r.source(name), r.workflows(name)))
+        return view.source_view(there(found, f"source {name}"), held)
 
     @app.get(f"{API}/sources/{{source}}/workflows/{{name}}")
     async def workflow(source: str, name: str) -> View:

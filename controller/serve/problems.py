@@ -18,9 +18,9 @@ def problem(status: int, title: str, detail: str, **more: str) -> JSONResponse:
 
 def status_of(error: RondelError) -> int:
     match error:
-        case UsageError() | StalledError():
+        case UsageError():
             return 422
-        case RefusedError():
+        case RefusedError() | StalledError():
             return 409
         case TransientError():
             return 503

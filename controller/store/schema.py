@@ -10,7 +10,7 @@ from controller.store.connection import Connection, explain, open_for_writing
 from controller.store.statements import SQLITE
 from controller.store.tables import metadata
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration's name. They are numbered, so older and newer can be told apart."""
 
 _STAMP = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"

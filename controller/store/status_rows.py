@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from controller.model.condition import (
+    Applied,
     Condition,
     Health,
     SourceStatus,
@@ -166,7 +167,31 @@ def source_values(status: SourceStatus) -> Values:
         "workflows": status.workflows,
         "last_success_at": maybe_text(status.last_success_at),
         "suspension": suspension_text(status.suspension),
+        "history": history_text(status.history),
     }
+
+
+def history_text(history: Iterable[Applied]) -> str:
+    return json.dumps(
+        [
+            [clean(one.revision), time_text(one.at), one.workflows, one.faults, clean(one.signer)]
+            for one in history
+        ],
+        separators=(",", ":"),
+    )
+
+
+def read_history(text: str | None) -> tuple[Applied, ...]:
+    return tuple(
+        Applied(
+            revision=revision,
+            at=read_time(at),
+            workflows=workflows,
+            faults=faults,
+            signer=signer,
+        )
+        for revision, at, workflows, faults, signer in json.loads(text or "[]")
+    )
 
 
 def read_source(row: Row) -> SourceStatus:
@@ -186,6 +211,7 @@ def read_source(row: Row) -> SourceStatus:
         workflows=row[12],
         last_success_at=maybe_time(row[13]),
         suspension=read_suspension(row[14]),
+        history=read_history(row[15]),
     )
 
 

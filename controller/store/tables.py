@@ -226,6 +226,7 @@ source = Table(
     _count("workflows"),
     _time("last_success_at"),
     _text("suspension", None),  # JSON
+    _text("history", None),  # JSON
 )
 
 instance = Table(

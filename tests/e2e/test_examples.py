@@ -67,11 +67,11 @@ def test_what_the_one_collects_the_other_publishes(tmp_path, rondel):
         told = rondel("describe", "run", run.id).stdout
         assert f"Upstream (run {made.stdout.strip()})" in told
         told = rondel("describe", "workflow", "publish").stdout
-        assert "Triggers\n  an end of collect in Succeeded\n" in told
-        assert "Next" not in told
+        assert "Triggers:\n  an end of collect in Succeeded\n" in told
+        assert "Next:" not in told
         told = rondel("describe", "workflow", "collect").stdout
-        assert "Triggers" not in told, "it has a schedule alone"
-        assert "Next\n" in told
+        assert "Triggers:" not in told, "it has a schedule alone"
+        assert "Next:\n" in told
     finally:
         controller.stop()
 

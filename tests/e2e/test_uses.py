@@ -1,6 +1,7 @@
 """`uses`: another workflow of the source as a step, as a run of its own."""
 
 import json
+import re
 
 import pytest
 
@@ -52,8 +53,9 @@ def test_its_outputs_are_the_steps_and_it_is_a_run_of_its_own(controller, folder
         "next": 5
     }
     told = rondel("describe", "run", outer.id).stdout
-    assert f"{inner.id}  Succeeded" in told.partition("Called")[2]
-    assert f"Step of       {outer.id}" in rondel("describe", "run", inner.id).stdout
+    assert f"{inner.id}  Succeeded" in told.partition("Called:")[2]
+    told = rondel("describe", "run", inner.id).stdout
+    assert re.search(f"^Step of: +{outer.id}$", told, re.MULTILINE)
     assert "after | got 5" in rondel("logs", outer.id).stdout
     assert "work | hello 4" in rondel("logs", inner.id).stdout
     status = json.loads(rondel("get", "workflow", "inner", "-o", "json").stdout)
