@@ -78,7 +78,6 @@ def describe_workflow(store: Reader, name: str, output: Format) -> None:
 
 
 def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
-    moment = now()
     return [
         ("Workflow", f"{found.source}/{found.name}"),
         ("File", found.file or "-"),
@@ -89,8 +88,8 @@ def workflow_facts(found: WorkflowStatus, health: str) -> list[tuple[str, str]]:
         ("Suspended", suspended_words(found)),
         ("Sync", str(found.sync)),
         ("Health", health),
-        ("Last success", ago(found.last_success_at, moment)),
-        ("Last failure", ago(found.last_failure_at, moment)),
+        ("Last success", text.since(found.last_success_at)),
+        ("Last failure", text.since(found.last_failure_at)),
     ]
 
 

@@ -29,7 +29,8 @@ def describe_source(store: Reader, name: str, output: Format) -> None:
     text.conditions(found.conditions, moment)
     tell_history(found.history, moment)
     tell_inventory(inventory)
-    text.events(store.events(source=name, limit=LAST_EVENTS), moment)
+    events = [one for one in store.events(source=name, limit=200) if not one.run]
+    text.events(events[-LAST_EVENTS:], moment)
 
 
 def source_facts(found: SourceStatus) -> list[tuple[str, str]]:

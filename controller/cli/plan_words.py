@@ -35,7 +35,7 @@ FATES = {
     Fate.RUN: "runs",
     Fate.CACHED: "is cached",
     Fate.SKIPPED: "is skipped",
-    Fate.UNKNOWN: "may be cached",
+    Fate.UNKNOWN: "isn't known yet",
 }
 WIDER = {
     Widening.SECRET: "asks for the secret",

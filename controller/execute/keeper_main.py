@@ -32,7 +32,11 @@ INT = 4  # bytes
 NOT_FOUND, NOT_RUNNABLE = 127, 126  # exit codes, as a shell says it
 Message = dict[str, Any]
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # it ends with the daemon, not beside it
-OURS = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)  # a step has them as usual
+INHERITED = tuple(  # of who started the daemon: `nohup rondel serve &` ignores SIGQUIT
+    one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN
+)
+OURS = {*IGNORED, *INHERITED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ}
+"""What a step has as usual, whatever it is here."""
 SWEEPS = 200  # rounds of killing before giving up on a process that can't die (stuck in the kernel)
 
 

@@ -18,31 +18,17 @@ def repository(tmp_path):
 
 @pytest.fixture
 def controller(tmp_path, repository):
-    config = {
-        "executor": "local",
-        "sources": [
-            {
-                "name": "ops",
-                "kind": "Git",
-                "url": repository.url,
-                "ref": {"branch": "main"},
-                "trusted": True,
-                "prune": False,
-            }
-        ],
-    }
+    configure(tmp_path, repository)
     made = ControllerProcess(tmp_path, "--config", str(tmp_path / "rondel.yaml"))
-    made.place, made.config = tmp_path, config
-    (tmp_path / "rondel.yaml").write_text(json.dumps(config))
     yield made
     if made.process is not None and made.process.poll() is None:
         made.stop()
 
 
-def configure(controller, **more):
-    """Change the source's configuration, and have it loaded."""
-    controller.config["sources"][0] |= more
-    (controller.place / "rondel.yaml").write_text(json.dumps(controller.config))
+def configure(place, repository, **more):
+    ref = {"url": repository.url, "ref": {"branch": "main"}}
+    ops = {"name": "ops", "kind": "Git", "trusted": True, "prune": False} | ref | more
+    (place / "rondel.yaml").write_text(json.dumps({"executor": "local", "sources": [ops]}))
 
 
 def shown(rondel, *words):
@@ -117,7 +103,7 @@ def judged(controller):
     return str(view.sync), str(view.health), reason
 
 
-def test_sync_and_health_are_told_apart(controller, repository, rondel, tmp_path):
+def test_sync_and_health_are_told_apart(controller, repository, rondel):
     controller.start()
     assert judged(controller) == ("Synced", "Healthy", "")
     repository.commit(two_yaml=manifest("two", "true", "  no: 1\n"))
@@ -141,8 +127,10 @@ def test_sync_and_health_are_told_apart(controller, repository, rondel, tmp_path
     assert status(controller).last_applied_revision == last
 
 
-def test_a_commit_that_is_refused_was_attempted_and_not_applied(controller, repository, rondel):
-    configure(controller, atomic=True)
+def test_a_commit_that_is_refused_was_attempted_and_not_applied(
+    controller, repository, rondel, tmp_path
+):
+    configure(tmp_path, repository, atomic=True)
     controller.start()
     before = status(controller).last_applied_revision
     faulty = repository.commit(two_yaml=manifest("two", "true", "  no: 1\n"))
