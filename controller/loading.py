@@ -318,12 +318,14 @@ class Loading(Places):
         )
         attempted = place.source.attempted() or place.status.last_attempted_revision
         status = replace(place.status, last_attempted_revision=attempted)
-        await self._put(place, conditions.failed(status, error, self._clock.now()))
+        now = self._clock.now()
+        after = conditions.failed(status, error, now)
+        await self._put(place, after, conditions.refusal(place.status, after, now))
         await self._recall(place)
 
-    async def _put(self, place: Place, status: SourceStatus) -> None:
+    async def _put(self, place: Place, status: SourceStatus, event: Event | None = None) -> None:
         if status != place.status or place.snapshot is None:
-            await self._recorder.record(PutSource(status=status))
+            await self._recorder.record(PutSource(status=status, event=event))
         place.status = status
 
     async def _note_shared(self) -> None:

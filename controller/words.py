@@ -132,7 +132,8 @@ class Words:
             return ()
         before = self._commit(status.name) if status.name in self._sources else None
         commit = statuses.commit_of(status.last_applied_revision)
-        return statuses.applied(status.name, commit, before, now)
+        applied = statuses.applied(status.name, commit, before, now)
+        return (*applied, *statuses.refused(status, now))
 
     def _commit(self, source: str) -> str:
         """Return the commit that is applied, "" before the first."""

@@ -19,10 +19,11 @@ from controller.model.condition import (
     WorkflowStatus,
     drop,
     find,
+    message_of,
     put,
     standing,
 )
-from controller.model.run import Phase
+from controller.model.run import Event, Phase
 from controller.model.source import Fault, Snapshot
 from controller.reconcile.desired import Loaded
 from controller.reconcile.suspension import words
@@ -155,11 +156,19 @@ def unverified(status: SourceStatus, error: StalledError, now: datetime) -> Sour
     return unapplied(replace(status, conditions=put(status.conditions, told)), error, now)
 
 
+def unapplied_words(status: SourceStatus, error: StalledError) -> str:
+    """Return why a commit isn't applied, and what works meanwhile."""
+    works = status.last_applied_revision
+    rest = f"{works} works on" if works else "nothing of this source runs until one is applied"
+    return f"{error} | {rest}"
+
+
 def unapplied(status: SourceStatus, error: StalledError, now: datetime) -> SourceStatus:
     """Return a source's status after a commit that isn't applied; what was loaded works on."""
     conditions = drop(status.conditions, "FetchFailed", "Reconciling")
+    message = unapplied_words(status, error)
     for type_, value in (("Ready", Status.FALSE), ("Stalled", Status.TRUE)):
-        one = condition(type_, value, error.reason, str(error), now, status.generation)
+        one = condition(type_, value, error.reason, message, now, status.generation)
         conditions = put(conditions, one)
     return replace(
         status,
@@ -168,6 +177,26 @@ def unapplied(status: SourceStatus, error: StalledError, now: datetime) -> Sourc
         sync=Sync.OUT_OF_SYNC,
         health=Health.DEGRADED,
     )
+
+
+def is_refused(status: SourceStatus) -> bool:
+    """Tell whether the revision that was tried last was fetched, and isn't applied."""
+    stalled = find(status.conditions, "Stalled")
+    fetched = find(status.conditions, "FetchFailed") is None
+    tried = status.last_attempted_revision != status.last_applied_revision
+    return tried and fetched and stalled is not None and stalled.status is Status.TRUE
+
+
+def refusal(before: SourceStatus, after: SourceStatus, now: datetime) -> Event | None:
+    """Return the event of a revision that isn't applied: one for each, and for each reason."""
+
+    def told(one: SourceStatus) -> tuple[str, str]:
+        return one.last_attempted_revision, message_of(one, "Stalled")
+
+    if not is_refused(after) or (is_refused(before) and told(before) == told(after)):
+        return None
+    revision, why = told(after)
+    return Event(at=now, reason="RevisionRefused", source=after.name, message=f"{revision}: {why}")
 
 
 def suspended(

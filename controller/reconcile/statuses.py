@@ -17,6 +17,7 @@ from controller.model.changes import (
 from controller.model.condition import Condition, SourceStatus, Status, WorkflowStatus, find
 from controller.model.run import Phase, Run, Trigger
 from controller.model.word import CommitState, CommitStatus
+from controller.reconcile.conditions import is_refused
 
 NAMED = 3
 """How many workflows a summary names."""
@@ -132,6 +133,22 @@ def applied(source: str, commit: str, before: str | None, now: datetime) -> tupl
         OvertakeCommits(source=source, commit=commit, text=overtaken, at=now),
         PutCommitStatus(status=status, unless=unless),
     )
+
+
+def refused(source: SourceStatus, now: datetime) -> tuple[PutCommitStatus, ...]:
+    """Return what a commit is told that was fetched and isn't applied: why."""
+    commit, why = commit_of(source.last_attempted_revision), fault(source.conditions)
+    if not commit or why is None or not is_refused(source):
+        return ()
+    problem = why.message.partition(" | ")[0].removeprefix(f"{source.location}: ")
+    status = CommitStatus(
+        source=source.name,
+        commit=commit,
+        state=CommitState.FAILURE,
+        text=f"not applied: {why.reason}: {problem}",
+        at=now,
+    )
+    return (PutCommitStatus(status=status),)
 
 
 def looked_at(source: SourceStatus, commit: str, now: datetime) -> tuple[PutCommitStatus, ...]:

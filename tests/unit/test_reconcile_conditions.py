@@ -193,8 +193,10 @@ def test_who_signed_is_told_of_what_is_applied_and_of_what_is_not():
     told = {
         one.type: (one.status, one.reason)
         for one in refused.conditions
-        if one.message == "commit 2 is not signed"
+        if one.message.startswith("commit 2 is not signed")
     }
+    works = {one.message.partition(" | ")[2] for one in refused.conditions}
+    assert works == {"", "main@sha1:1 works on"}
     assert told == {
         "SourceVerified": (Status.FALSE, "NoSignature"),
         "Ready": (Status.FALSE, "NoSignature"),
@@ -207,6 +209,25 @@ def test_who_signed_is_told_of_what_is_applied_and_of_what_is_not():
     assert {one.type for one in again.conditions} == {"Ready", "SourceVerified"}
     nobody = conditions.applied(again, loaded(), snapshot(), NOON + 3 * SECOND)
     assert {one.type for one in nobody.conditions} == {"Ready"}
+
+
+def test_a_revision_that_is_refused_is_an_event_once():
+    status = conditions.applied(SOURCE, loaded(), snapshot(), NOON)
+    error = UnverifiedError("commit 2 is not signed", reason="NoSignature")
+    tried = replace(status, last_attempted_revision="main@sha1:2")
+    refused = conditions.unverified(tried, error, NOON)
+    event = conditions.refusal(status, refused, NOON)
+    assert event is not None
+    assert (event.reason, event.source) == ("RevisionRefused", SOURCE.name)
+    assert event.message.startswith("main@sha1:2: commit 2 is not signed")
+    again = conditions.unverified(refused, error, NOON + SECOND)
+    assert conditions.refusal(refused, again, NOON + SECOND) is None
+    gone = TransientError("is out of reach", reason="GitUnreachable")
+    assert conditions.refusal(refused, conditions.failed(refused, gone, NOON), NOON) is None
+    third = conditions.unverified(
+        replace(refused, last_attempted_revision="main@sha1:3"), error, NOON
+    )
+    assert conditions.refusal(refused, third, NOON) is not None
 
 
 def test_a_remote_that_is_gone_says_nothing_of_signatures():
