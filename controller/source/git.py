@@ -345,7 +345,7 @@ def manifests_among(entries: Mapping[str, Entry], folder: str) -> set[str]:
     return {
         entry.blob
         for path, entry in entries.items()
-        if is_large(entry.blob) and path.endswith((".yaml", ".yml")) and keys.within(path, folder)
+        if is_large(entry.blob) and keys.is_manifest(path, folder)
     }
 
 

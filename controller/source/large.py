@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from controller.errors import TransientError
 from controller.model.source import Entry, Fault
 from controller.source.depot import Damaged, Depot
 from controller.source.files import refused
@@ -30,7 +31,8 @@ class LargeFiles:
 
     def __init__(self) -> None:
         self._looked: dict[Path, Looked] = {}
-        self._known: dict[str, tuple[Depot, Pointer]] = {}  # every object ever seen in a tree
+        self._known: dict[str, tuple[Depot, Pointer]] = {}  # of the newest tree, and of late
+        self._late: set[str] = set()  # seen since the newest tree was loaded: by a run, a plan
 
     async def resolved(self, tree: Tree, objects: Objects, depot: Depot) -> Tree:
         """Return a tree with objects instead of their pointers; nothing is fetched.
@@ -62,6 +64,7 @@ class LargeFiles:
             faults.append(refused(path, str(error), REMEDY))
             return
         self._known[one.oid] = (depot, one)
+        self._late.add(one.oid)
         entries[path] = entries[path]._replace(blob=one.oid)
 
     async def _pointers(self, tree: Tree, objects: Objects, folder: Path) -> Mapping[str, bytes]:
@@ -77,13 +80,26 @@ class LargeFiles:
         return pointers
 
     def hold(self, entries: Mapping[str, Entry]) -> None:
-        """Let go of no object of these files, and of no others."""
+        """Let go of no object of these files, and of no others.
+
+        What others are is remembered until the next tree: a run may be about to write them.
+        """
         held = defaultdict(set)
         for entry in entries.values():
             if is_large(entry.blob):
-                held[self._known[entry.blob][0]].add(entry.blob)
+                held[self._of(entry.blob)[0]].add(entry.blob)
         for depot in {depot for depot, _ in self._known.values()}:
             depot.held[self] = frozenset(held.get(depot, ()))
+        kept = self._late.union(*held.values())
+        self._known = {oid: one for oid, one in self._known.items() if oid in kept}
+        self._late = set()
+
+    def _of(self, blob: str) -> tuple[Depot, Pointer]:
+        """Return where an object of a tree is. Raises TransientError: it was of a tree long ago."""
+        if blob not in self._known:
+            problem = f"the LFS object {blob} was let go of meanwhile"
+            raise TransientError(problem, reason="SourceUnavailable")
+        return self._known[blob]
 
     # Contents.
 
@@ -91,14 +107,14 @@ class LargeFiles:
         """See that objects are here. Raises StalledError, TransientError: one can't be had."""
         wanted: dict[Depot, set[Pointer]] = defaultdict(set)
         for blob in blobs:
-            depot, one = self._known[blob]
+            depot, one = self._of(blob)
             wanted[depot].add(one)
         for depot, pointers in wanted.items():
             await depot.have(pointers)
 
     async def contents(self, blobs: Collection[str], limit: int) -> dict[str, bytes]:
         """Return objects; of one that is larger than `limit` only as many bytes, not its own."""
-        small = [blob for blob in blobs if self._known[blob][1].size < limit]
+        small = [blob for blob in blobs if self._of(blob)[1].size < limit]
         await self.have(small)
         found = dict.fromkeys(blobs, bytes(limit))
         for blob in small:
@@ -116,7 +132,7 @@ class LargeFiles:
 
     async def _whole(self, blob: str, act: Callable[[Depot, Pointer], T]) -> T:
         """Return what comes of an object; one that was damaged on this disk is fetched anew."""
-        depot, one = self._known[blob]
+        depot, one = self._of(blob)
         try:
             return await asyncio.to_thread(act, depot, one)
         except Damaged:

@@ -5,7 +5,9 @@ import base64
 import hashlib
 import json
 import shutil
+import ssl
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +19,7 @@ from controller import manifest
 from controller.errors import StalledError, TransientError
 from controller.model.settings import GitAuth
 from controller.model.workflow import Input
+from tests.certificates import authority
 from tests.git_over_ssh import needs_sshd, ssh_serving
 from tests.source_places import Repository, following, git_source
 
@@ -33,16 +36,30 @@ class Lfs(ThreadingHTTPServer):
 
     def __init__(self, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme = "http"
         self.root = root
         self.objects: dict[str, bytes] = {}
         self.login = ""
         self.away = False  # the objects, not Git
         self.elsewhere = ""  # the address that objects are said to be at
+        self.moved_to = ""  # where what is below /moved leads to
         self.asked: list[tuple[str, str, str]] = []  # method, path, Authorization
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """Let in from now on whom `context` lets in."""
+        self.scheme = "https"
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+
+    def handle_error(self, request: object, address: object) -> None:
+        """A client that isn't let in is no news; all else is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, address)  # type: ignore[arg-type]  # as it was given
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,6 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         server, path = self.server, self.path.partition("?")[0]
         told = self.headers.get("Authorization", "")
         server.asked.append(("GET", path, told))
+        if path.startswith("/moved/"):
+            self.answer(302, Location=f"{server.moved_to}{path.removeprefix('/moved')}")
+            return
         if "/objects-of-lfs/" in path:
             body = server.objects.get(path.rpartition("/")[2])
             self.answer(404) if body is None or server.away else self.answer(200, body)
@@ -339,6 +359,96 @@ async def test_what_nobody_works_with_is_let_go(repository, lfs, open_, tmp_path
         depot = there._mirror.depot
         assert depot.prune(float("inf")) == 1
         assert len(list(depot.folder.glob("lfs/objects/*/*/*"))) == 1
+
+
+async def test_only_objects_that_stand_in_some_tree_of_late_are_remembered(
+    repository, lfs, open_, tmp_path
+):
+    async with following(open_()) as source:
+        there: Any = source.source
+        revisions = []
+        for number in range(5):
+            repository.publish(lfs, **{"data__x.bin": str(number) * 5000})
+            there.look()
+            revisions.append((await source.snapshot()).revision)
+            if number == 2:
+                await there.materialise(revisions[0], DATA, tmp_path / "old")
+        assert len(there._large._known) == 1
+        await there.materialise(revisions[1], DATA, tmp_path / "older")
+    assert (tmp_path / "old" / "x.bin").read_text() == "0" * 5000
+    assert (tmp_path / "older" / "x.bin").read_text() == "1" * 5000
+
+
+async def test_a_hidden_file_is_no_manifest_and_is_not_fetched(repository, lfs, open_):
+    repository.publish(
+        lfs,
+        a_yaml="kind: Workflow\n",
+        **{".hidden__b.yaml": "kind: Hidden\n", "flows__.c.yaml": "kind: Draft\n"},
+    )
+    async with following(open_()) as source:
+        await source.snapshot()
+    assert len(got(lfs)) == 1
+
+
+@pytest.fixture
+def trust(tmp_path):
+    return authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def over_tls(lfs, trust):
+    """Let the server speak TLS, and let in only whom our authority vouches for."""
+
+    def call() -> dict[str, Any]:
+        own = trust.issue("localhost")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=trust.cert)
+        context.load_cert_chain(own.cert, own.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        lfs.speak_tls(context)
+        return {"ca_file": trust.cert, "client_cert": trust.issue("client")}
+
+    return call
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+async def test_an_authority_and_a_certificate_of_our_own_hold_for_objects_too(
+    repository, lfs, open_, over_tls, tmp_path
+):
+    repository.publish(lfs, **{"data__x.bin": "x" * 5000})
+    known = over_tls()
+    async with following(open_(**known)) as source:
+        revision = (await source.snapshot()).revision
+        await source.source.materialise(revision, DATA, tmp_path / "input")
+    assert (tmp_path / "input" / "x.bin").read_text() == "x" * 5000
+    assert len(got(lfs)) == 1
+
+
+async def test_objects_that_the_server_moved_are_followed_without_the_login(
+    repository, lfs, open_, tmp_path
+):
+    repository.publish(lfs, **{"data__x.bin": "x" * 5000})
+    other = Lfs(tmp_path / "nothing")
+    other.objects = lfs.objects
+    thread = threading.Thread(target=other.serve_forever)
+    thread.start()
+    lfs.login = f"x-access-token:{TOKEN}"
+    lfs.elsewhere, lfs.moved_to = f"{lfs.url}/moved", other.url
+
+    async def secret(_: str) -> str:
+        return TOKEN
+
+    try:
+        async with following(
+            open_(auth=GitAuth(type="token", secret="token"), secrets=secret)
+        ) as source:
+            revision = (await source.snapshot()).revision
+            await source.source.materialise(revision, DATA, tmp_path / "input")
+    finally:
+        other.shutdown()
+        thread.join()
+        other.server_close()
+    assert (tmp_path / "input" / "x.bin").read_text() == "x" * 5000
+    assert [told for _, _, told in other.asked] == [""], "no login goes to another host"
 
 
 @needs_sshd
