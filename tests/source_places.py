@@ -116,10 +116,11 @@ AS_TESTER = {
 class Repository:
     """A real repository with a work tree."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        """`options` are those of `git init`."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.git("init", "--quiet", "-b", "main")
+        self.git("init", "--quiet", "-b", "main", *options)
 
     @property
     def url(self) -> str:

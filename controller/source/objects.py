@@ -17,6 +17,7 @@ LINK, SUBMODULE = "120000", "160000"
 MODULES = ".gitmodules"
 SPECIAL = {MODULES, ignoring.FILE}
 LONGEST_NAME, LONGEST_PATH = 255, 3000  # bytes
+LONGEST_LINK = 4095  # bytes: no disk takes a longer one, and whatever is called a link is read
 READ_SECONDS = 120.0
 Take = Callable[[str, int, BinaryIO], None]
 """Takes a blob's id and size, and reads exactly so many bytes of its content."""
@@ -82,10 +83,12 @@ class Objects:
         self, entries: dict[str, Entry], links: dict[str, str], faults: list[Fault]
     ) -> None:
         """A link inside the repository to a regular file is followed, once."""
-        targets = await self.contents(links.values())
+        targets = await self.contents(links.values(), limit=LONGEST_LINK + 1)
         regular = dict(entries)
         for path, blob in links.items():
-            target = link_target(path, targets[blob].decode("utf-8", "surrogateescape"))
+            target = None
+            if len(targets[blob]) <= LONGEST_LINK:
+                target = link_target(path, targets[blob].decode("utf-8", "surrogateescape"))
             if target in regular:
                 entries[path] = regular[target]
             else:

@@ -51,7 +51,7 @@ class GitError(Exception):
     """git ended with an error; `text` is its own words or the remote's, fit for a terminal."""
 
     def __init__(self, command: str, text: str) -> None:
-        text = text.translate(CONTROLS)
+        text = text.replace("\r\n", "\n").translate(CONTROLS)  # ssh ends its lines so
         super().__init__(f"git {command}: {text}")
         self.command, self.text = command, text
 

@@ -21,6 +21,7 @@ from controller.source.watch import watching
 
 log = structlog.get_logger()
 
+SHA1_DIGITS = 40
 KEEP_AFTER_SECONDS = 0.5  # git itself forgets nothing so soon; the run that is due goes first
 TAGS = "refs/tags/"
 TROUBLE = (GitError, OSError, EOFError, TimeoutError)
@@ -178,6 +179,8 @@ class LocalRef:
             commit, name = await self._find(repository)
         except GitError:
             raise no_ref(self._settings, empty=await repository.is_empty()) from None
+        if len(commit) != SHA1_DIGITS:
+            raise unsupported_format(self._settings)
         self._to_keep = (commit, self._mirror.lives)
         if self._to_keep != self._kept and self._keeping is None:
             self._keeping = asyncio.create_task(self._keep(repository.git_dir))
@@ -323,4 +326,13 @@ def no_ref(settings: GitSource, *, empty: bool) -> StalledError | TransientError
         reason="RefNotFound",
         where=where,
         remedy=remote.REMEDIES["RefNotFound"],
+    )
+
+
+def unsupported_format(settings: GitSource) -> StalledError:
+    return StalledError(
+        "the repository names its objects by SHA-256, and sources are read by SHA-1",
+        reason="ObjectFormatUnsupported",
+        where=remote.shown(settings.url),
+        remedy=remote.REMEDIES["ObjectFormatUnsupported"],
     )

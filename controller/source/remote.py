@@ -16,6 +16,7 @@ ID = re.compile(r"[0-9a-f]{40}\Z")
 KINDS = "use https://, ssh://, user@host:path, file:// or an absolute path"
 MOMENT = re.compile(r" after \d+ ms")  # the same failure reads the same
 DELETE = 127  # the control character
+PROXIES = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 Secret = Callable[[str], Awaitable[str]]
 
@@ -57,6 +58,7 @@ REMEDIES = {
     "HostKeyUnknown": "add the host's key to the file `knownHosts`",
     "RepositoryNotFound": "correct `url`",
     "ProgramMissing": "install OpenSSH's client",
+    "ObjectFormatUnsupported": "follow a repository made with --object-format=sha1",
     "NotTrusted": "set `trusted: true` if its owner may decide what runs",
     "Redirected": "write the new address as `url`: a login is not sent elsewhere",
 }
@@ -72,6 +74,45 @@ def check(settings: GitSource) -> None:
     if problem:
         where = f"source {settings.name}: url"
         raise UsageError(f"{shown(settings.url)} {problem}", where=where, remedy=remedy)
+    check_way(settings)
+    check_ref(settings)
+
+
+def check_way(settings: GitSource) -> None:
+    """Refuse a login that the URL can't take (a key would be sent as a password), or a bad proxy.
+
+    Raises:
+        UsageError: names the source and the field.
+    """
+    auth, over = settings.auth, scheme(settings.url)
+    if auth is not None and over != "file" and (auth.type == "ssh") != (over == "ssh"):
+        raise UsageError(
+            f"{auth.type} is no login for {over}",
+            where=f"source {settings.name}: auth.type",
+            remedy="use ssh with an ssh:// URL, basic or token with an https:// one",
+        )
+    if settings.proxy and (problem := proxy_problem(settings.proxy)):
+        raise UsageError(
+            problem,
+            where=f"source {settings.name}: proxy",
+            remedy="write http://HOST:PORT, without a login",
+        )
+
+
+def proxy_problem(proxy: str) -> str:
+    """Return what is wrong with a proxy's address, "" for nothing; a login in it isn't shown."""
+    try:
+        parts = urlsplit(proxy)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a URL"
+    if parts.username is not None or "@" in proxy:
+        return "holds a login"
+    return "" if host and parts.scheme in PROXIES else "is not the URL of a proxy"
+
+
+def check_ref(settings: GitSource) -> None:
+    """Refuse a ref that can't be one. Raises UsageError: names the source and the field."""
     ref = settings.ref
     if ref.commit is not None and not ID.match(ref.commit):
         where = f"source {settings.name}: ref.commit"

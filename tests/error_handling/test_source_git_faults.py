@@ -356,6 +356,18 @@ async def test_a_shallow_repository_is_followed(repository, open_, tmp_path):
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("ref", [GitRef(), GitRef(branch="main"), GitRef(semver="1.x")])
+@pytest.mark.parametrize("local", [True, False])
+async def test_a_repository_of_sha256_is_refused_by_its_name(open_, tmp_path, ref, local):
+    repository = Repository(tmp_path / "other", "--object-format=sha256")
+    repository.commit(a="1")
+    repository.git("tag", "v1.0.0")
+    with serving(tmp_path) as server:
+        url = repository.url if local else server.url("other/.git")
+        async with following(open_(url, ref=ref)) as source:
+            assert await reason_of(source) == (StalledError, "ObjectFormatUnsupported")
+
+
 async def test_git_that_is_not_installed_is_told(repository, open_, monkeypatch):
     from controller.source import processes
 

@@ -312,6 +312,24 @@ async def test_links_lead_nowhere_and_are_never_made(repository, open_, tmp_path
     assert not any(one.is_symlink() for one in (tmp_path / "i").rglob("*"))
 
 
+async def test_a_huge_link_is_a_fault_of_that_path_and_is_not_read_whole(
+    repository, open_, tmp_path
+):
+    repository.commit(a="1")
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(200 * MIB)
+    words = ("-c", "core.bigFileThreshold=1m", "-c", "core.compression=1", "hash-object", "-w")
+    huge = repository.git(*words, "--no-filters", str(tmp_path / "huge"))
+    repository.git("update-index", "--add", "--cacheinfo", f"120000,{huge},link")
+    repository.git("commit", "--quiet", "-m", "huge")
+    before = peak()
+    async with following(open_(repository.url)) as source:
+        first = await source.snapshot()
+    assert peak() - before < 32 * MIB
+    assert set(first.entries) == {"a"}
+    assert [fault.file for fault in first.faults] == ["link"]
+
+
 async def test_submodules_of_local_paths_and_commands_are_left_alone(
     repository, open_, tmp_path, evil
 ):

@@ -82,6 +82,32 @@ def test_a_commit_is_written_in_full(commit):
         remote.check(GitSource(name="s", url="/srv/x", ref=GitRef(commit=commit)))
 
 
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [("https://h/x.git", "ssh"), ("git@h:x.git", "token"), ("ssh://git@h/x", "basic")],
+)
+def test_a_login_of_another_kind_than_the_urls_is_refused_and_never_sent(url, kind):
+    with pytest.raises(UsageError, match=f"{kind} is no login for") as caught:
+        remote.check(GitSource(name="s", url=url, auth=GitAuth(type=kind, secret="key")))
+    assert caught.value.where == "source s: auth.type"
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:hush@proxy:3128", "hush@proxy", "proxy:3128", "ftp://p", "http://p:x", "-x"],
+)
+def test_a_proxy_is_an_address_without_a_login(proxy):
+    with pytest.raises(UsageError) as caught:
+        remote.check(GitSource(name="s", url="https://h/x.git", proxy=proxy))
+    assert caught.value.where == "source s: proxy"
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy:3128", "socks5h://[::1]:1080", "https://proxy"])
+def test_these_proxies_are_taken(proxy):
+    remote.check(GitSource(name="s", url="https://h/x.git", proxy=proxy))
+
+
 def test_a_url_is_shown_without_its_login():
     assert remote.shown("https://me:secret@example.com:8443/x?y") == "https://example.com:8443/x?y"
     assert remote.shown("http://[::1]:80/x") == "http://[::1]:80/x"
