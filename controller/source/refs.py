@@ -1,7 +1,6 @@
 """Which commit a source is at: its ref, looked for at a remote or in a repository of this host."""
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -122,7 +121,7 @@ class RemoteRef:
     async def commit(self, revision: str | None) -> str:
         await self._mirror.ensure()
         wanted = revision or self._ref
-        if is_id(wanted):
+        if remote.ID.match(wanted):
             return await self._mirror.have(wanted, seconds=self._seconds)
         names = [self._ref] if revision is None else names_of(revision)
         told = await self._mirror.ask(*names, seconds=self._seconds)
@@ -293,10 +292,6 @@ def shown_ref(wanted: GitRef, ref: str, head: str | None = None) -> str:
 def newest(ref: GitRef, tags: Iterable[str]) -> str | None:
     """Return the tag with the highest version of those that the range takes."""
     return highest(tags, parse_range(ref.semver or "*"))
-
-
-def is_id(revision: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def names_of(revision: str) -> list[str]:

@@ -36,7 +36,7 @@ def clone(ops: Repository, *options: str) -> Path:
     return place
 
 
-def github() -> dict:
+def github():
     return yaml.safe_load((EXAMPLES / "github-actions.yml").read_text())["jobs"]["plan"]
 
 

@@ -2,13 +2,10 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import environment
 from tests.e2e.controller_process import ON_CHANGE, ControllerProcess, manifest
 
 
@@ -241,36 +238,6 @@ def test_against_what_is_loaded_a_retired_workflow_is_not_retired_again(
     assert [(one["kind"], one["name"]) for one in shown["widened"]] == [
         ("NewRegistry", "registry.example.com")
     ]
-
-
-JOBS = sorted((Path(__file__).parents[2] / "examples" / "ci").glob("*.yml"))
-
-
-def lines_of(block):
-    """Return the shell lines of a job of GitHub Actions or GitLab CI."""
-    job = yaml.safe_load(block)
-    for one in job.get("jobs", job).values():
-        yield from one.get("script", [])
-        yield from (step["run"] for step in one.get("steps", []) if "run" in step)
-
-
-@pytest.mark.parametrize("file", JOBS, ids=lambda one: one.stem)
-def test_the_jobs_for_ci_say_what_follows(file, repository, tmp_path):
-    folder, commit = repository
-    commit(data__n="2")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "rondel").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -m controller.cli.main "$@"\n'
-    )
-    (programs / "rondel").chmod(0o755)
-    path = f"{programs}:{environment()['PATH']}"
-    asked = [line for line in lines_of(file.read_text()) if line.startswith("rondel ")]
-    assert asked
-    for line in asked:
-        env = environment(PATH=path, BASE="HEAD~1")
-        subprocess.run(["sh", "-c", line], cwd=folder, env=env, check=True, capture_output=True)
-    assert "| `~` | `ops/reads` | runs now | " in (folder / "plan.md").read_text()
 
 
 DEFAULTS = """apiVersion: rondel/v1alpha1
