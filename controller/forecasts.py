@@ -19,7 +19,7 @@ from controller.model.run import Run, Trigger
 from controller.model.settings import Settings
 from controller.model.source import Declaration
 from controller.model.workflow import Workflow
-from controller.reconcile.preview import SKIPPED, Action, Preview, Side, forecast_of
+from controller.reconcile.preview import Action, Preview, Side, forecast_of, held_back
 from controller.store import BlobStore, Reader
 from controller.store.results import look_up, newest
 
@@ -67,7 +67,7 @@ class Forecasts:
             return preview
         materials = self._materials(run, workflow)
         if refused(workflow, materials):
-            return forecast_of(preview, SKIPPED)
+            return held_back(preview, "the run is skipped: the workflow's `when` is false")
         if not any(map(takes_part, workflow.every_step)):
             return preview
         earlier = self._reader.runs(source=run.source, workflow=run.workflow, limit=RECENT)

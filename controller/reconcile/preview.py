@@ -82,10 +82,6 @@ class Preview:
     steps: tuple[StepPreview, ...] = ()  # of a run that starts now, where results are kept
 
 
-SKIPPED: tuple[StepPreview, ...] = ()
-"""The steps of a run that the workflow's own `when` skips."""
-
-
 def forecast_of(found: Preview, steps: tuple[StepPreview, ...]) -> Preview:
     """Return a preview of a run with what becomes of its steps."""
     return replace(found, action=foreseen(steps), steps=steps)
