@@ -44,7 +44,7 @@ class Forecast:
         self._materials = materials
         self._cached = cached
         self._assumed = assumed
-        self._steps = {step.name: step for step in workflow.every_step}
+        self._steps: dict[str, Step] = {}  # of the section that is walked
         self._reads = {step.name: rules.uses(step) for step in workflow.every_step}
         self._rows = Rows.of_workflow(materials.run.id, workflow)
         self._open: set[str] = set()  # steps of which nobody knows what they will come to
@@ -62,11 +62,10 @@ class Forecast:
         return tuple(found)
 
     async def _section(self, steps: Sequence[Step]) -> list[StepPreview]:
-        names = {step.name for step in steps}
-        needs = {step.name: [one for one in step.needs if one in names] for step in steps}
+        self._steps = own = {step.name: step for step in steps}
+        needs = {step.name: [one for one in step.needs if one in own] for step in steps}
         found = {
-            name: await self._step(self._steps[name])
-            for name in TopologicalSorter(needs).static_order()
+            name: await self._step(own[name]) for name in TopologicalSorter(needs).static_order()
         }
         return [one for step in steps for one in found[step.name]]
 
@@ -107,13 +106,7 @@ class Forecast:
 
     def _skipped(self, step: Step, matrix: Mapping[str, Json] | None) -> str:
         """Return why a step, or a combination of it, doesn't run. Raises StalledError."""
-        needs = (
-            judged
-            for need in step.needs
-            if need in self._steps
-            for judged in rules.judged(self._steps[need], self._rows.of(need))
-        )
-        held = rules.held_back(self._reads[step.name], needs, has_when=step.when is not None)
+        held = rules.held(step, self._reads[step.name], self._steps, self._rows.of)
         if held is not None:
             return held[1]
         if step.when is None or condition(step.when, self._materials.scope_of(matrix)):

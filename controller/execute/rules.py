@@ -1,6 +1,6 @@
 """The rules of phases: which step runs, and what a run has come to. Decides, does nothing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from controller.manifest.graph import EXPRESSIVE
@@ -86,6 +86,21 @@ def held_back(
         elif stands_in_the_way(need, done):
             return DEPENDENCY_FAILED, f"{done.label} ended as {done.phase}"
     return None
+
+
+def held(
+    step: Step, reads: Uses, steps: Mapping[str, Step], rows: Callable[[str], Sequence[StepRun]]
+) -> tuple[str, str] | None:
+    """Return (reason, message) when a step's needs keep it from running, as `held_back` does.
+
+    Args:
+        step: whose needs among `steps` have ended.
+        reads: what it reads of others.
+        steps: of its section, by name.
+        rows: gives the rows of one.
+    """
+    needs = (one for name in step.needs if name in steps for one in judged(steps[name], rows(name)))
+    return held_back(reads, needs, has_when=step.when is not None)
 
 
 def judged(need: Step, rows: Sequence[StepRun]) -> Iterator[tuple[Step, StepRun]]:

@@ -288,13 +288,7 @@ class Walk:
 
     def _held_back(self, step: Step) -> Without | None:
         """Return how a step ends that its needs keep from running; None when they don't."""
-        needs = (
-            judged
-            for need in step.needs
-            if need in self._steps
-            for judged in rules.judged(self._steps[need], self._rows.of(need))
-        )
-        held = rules.held_back(self._reads[step.name], needs, has_when=step.when is not None)
+        held = rules.held(step, self._reads[step.name], self._steps, self._rows.of)
         return None if held is None else Without(Phase.SKIPPED, *held)
 
     def _condition(self, step: Step, matrix: Mapping[str, Json] | None) -> Without | None:
