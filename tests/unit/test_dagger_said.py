@@ -68,7 +68,7 @@ async def test_a_line_cut_by_a_hole_is_told_again_whole_and_no_other_is_torn(pag
     for piece in ("11\n2", "44\n5"):
         listener.take("stdout", piece, ended=False)
     await listener.complete("11\n22\n33\n44\n55", "")
-    assert page.written["stdout"] == b"11\n244\n55\n22\n33\n"
+    assert page.written["stdout"] == b"11\n244\n55\n22\n33\n44\n"
 
 
 async def test_the_trimmed_text_of_a_failed_command_adds_nothing(page):
@@ -132,3 +132,23 @@ def test_no_piece_is_lost_whichever_came_live(pieces):
         assert (holes, rest) == ([], b"")
     if not live:
         assert (holes, rest) == ([], whole)
+
+
+@given(st.data())
+async def test_each_line_stands_whole_in_the_log_whichever_pieces_came_live(data):
+    """Pieces are cut anywhere; the engine drops some."""
+    count = data.draw(st.integers(1, 12))
+    whole = "".join(f"<{number}>\n" for number in range(count))
+    cuts = data.draw(st.sets(st.integers(1, len(whole)), max_size=8))
+    ends = [*sorted(cuts - {len(whole)}), len(whole)]
+    pieces = [whole[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    came = data.draw(st.lists(st.booleans(), min_size=len(pieces), max_size=len(pieces)))
+    page = Page()
+    listener = Listener(page)
+    for piece, live in zip(pieces, came, strict=True):
+        if live:
+            listener.take("stdout", piece, ended=False)
+    await listener.complete(whole, "")
+    told = page.written["stdout"].decode().split("\n")
+    assert {f"<{number}>" for number in range(count)} <= set(told)
+    assert len(told) <= 2 * count + 2

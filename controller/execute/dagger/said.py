@@ -135,7 +135,11 @@ def found(whole: bytes, chunk: bytes, position: int) -> tuple[int, int]:
 
 
 def lines_around(whole: bytes, start: int, end: int) -> bytes:
-    """Return the lines that the hole is part of, whole: half a line tells nobody anything."""
+    """Return the lines that the hole is part of, whole: half a line tells nobody anything.
+
+    Where it begins within a line, what came live behind it was joined to that line's first half:
+    the line there is told again too.
+    """
     first = whole.rfind(b"\n", 0, start) + 1
-    last = whole.find(b"\n", end - 1)
+    last = whole.find(b"\n", end if first < start else end - 1)
     return whole[first : len(whole) if last < 0 else last + 1]
