@@ -1,6 +1,7 @@
 """The examples for CI: their commands are run as GitHub and GitLab run them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,7 +37,7 @@ def clone(ops: Repository, *options: str) -> Path:
     return place
 
 
-def github():
+def github() -> Any:
     return yaml.safe_load((EXAMPLES / "github-actions.yml").read_text())["jobs"]["plan"]
 
 
