@@ -133,7 +133,7 @@ class Git:
         try:
             await self._look()
         except (StalledError, TransientError) as error:
-            return self._failed(error)
+            return self._failed(self._placed(error))
         except GitError as error:
             return self._failed(remote.meaning(error.text, self.location))
         except (OSError, EOFError, TimeoutError) as error:
@@ -146,6 +146,15 @@ class Git:
             self._snapshot = replace(last, changed=None if first else frozenset())
             return self._snapshot if first or recovered or asked else None
         return self._snapshot
+
+    def _placed(self, error: StalledError | TransientError) -> RondelError:
+        """Return an error with its place; a command that took too long knows none."""
+        if error.reason != "FetchTimeout" or error.where:
+            return error
+        remedy = "see what is slow there, or raise `timeout`"
+        return TransientError(
+            error.problem, reason=error.reason, where=self.location, remedy=remedy
+        )
 
     def _failed(self, error: RondelError) -> RondelError | None:
         self._failures += 1

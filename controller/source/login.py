@@ -126,6 +126,13 @@ def protected(what: str) -> StalledError:
 
 
 def write_key(place: Path, value: str) -> Path:
+    if "PRIVATE KEY-----" not in value:
+        raise StalledError(
+            "the secret holds no private key",
+            reason="AuthFailed",
+            where="auth",
+            remedy="give it the file as ssh-keygen wrote it, its first and last line too",
+        )
     if is_protected(value):
         raise protected("auth")
     path = place / "identity"

@@ -49,6 +49,10 @@ SAYINGS: tuple[tuple[str, str, bool], ...] = (
     ("cannot run ssh", "ProgramMissing", True),
     ("No space left on device", "DiskFull", False),
 )
+PLAINLY = {  # where git speaks of a terminal that it doesn't have
+    "could not read Username": "the server asks for a login, or refuses the one it was given",
+    "could not read Password": "the server refuses the login",
+}
 COMMANDS = {"fetch", "ls-remote"}  # that talk to the other side
 AWAY = ("unable to access", "Could not read from remote", "remote error", "the remote end hung up")
 REMEDIES = {
@@ -204,7 +208,7 @@ def meaning(text: str, where: str) -> StalledError | TransientError:
             kind = StalledError if stalled else TransientError
             said = next(line for line in text.splitlines() if saying in line)
             return kind(
-                said.removeprefix("fatal: ").removeprefix("error: "),
+                PLAINLY.get(saying) or said.removeprefix("fatal: ").removeprefix("error: "),
                 reason=reason,
                 where=where,
                 remedy=REMEDIES.get(reason, ""),

@@ -127,7 +127,12 @@ async def test_a_remote_that_hangs_is_given_up_and_its_processes_are_gone(
         server.hang.set()
         url = server.url("repository/.git")
         async with following(open_(url, timeout=timedelta(seconds=1))) as source:
-            assert await reason_of(source) == (TransientError, "FetchTimeout")
+            error = await source.next()
+            assert isinstance(error, TransientError)
+            assert error.reason == "FetchTimeout"
+            assert str(error) == (
+                f"{url}: git ls-remote took over 1 s; see what is slow there, or raise `timeout`"
+            )
             assert running(url) == []
             server.hang.clear()
             server.released.set()

@@ -78,7 +78,8 @@ async def test_a_token_and_a_clients_certificate_let_us_in(open_):
 
 
 async def test_a_wrong_token_is_told_without_it(open_):
-    await refused(open_(token="wrong"), "AuthFailed")
+    said = await refused(open_(token="wrong"), "AuthFailed")
+    assert "the server asks for a login, or refuses the one it was given; check `auth`" in said
 
 
 async def test_without_the_authority_the_server_is_not_known(open_):
@@ -182,6 +183,14 @@ async def test_an_ssh_key_lets_us_in_and_stays_nowhere(over_ssh, sshd, tmp_path)
 async def test_another_ssh_key_is_refused(over_ssh, tmp_path):
     said = await refused(over_ssh(key=ssh_key(tmp_path / "other")), "AuthFailed")
     assert "Permission denied (publickey); " in said.replace(".", "")  # ssh's line end is no "?"
+
+
+@needs_sshd
+async def test_a_secret_that_is_no_key_is_told_so(over_ssh, tmp_path):
+    (tmp_path / "no-key").write_text("s3cret-word\n")
+    said = await refused(over_ssh(key=tmp_path / "no-key"), "AuthFailed")
+    assert "auth: the secret holds no private key; " in said
+    assert "s3cret" not in said
 
 
 @needs_sshd

@@ -124,17 +124,23 @@ async def secret(_: str) -> str:
     return "KEY"
 
 
+KEY = "-----BEGIN PRIVATE KEY-----\nKEY\n-----END PRIVATE KEY-----\n"
+
+
 async def test_ssh_gets_a_private_key_that_is_gone_afterwards(tmp_path):
+    async def key_of(_: str) -> str:
+        return KEY
+
     settings = GitSource(
         name="s",
         url="git@example.com:x",
         auth=GitAuth(type="ssh", secret="k"),
         known_hosts="/etc/known hosts",
     )
-    async with login(settings, secret, tmp_path / "mirror") as env:
+    async with login(settings, key_of, tmp_path / "mirror") as env:
         command = env["GIT_SSH_COMMAND"]
         key = Path(command.rpartition("-i ")[2].strip("'"))
-        assert key.read_text() == "KEY\n"
+        assert key.read_text() == KEY
         assert key.stat().st_mode & 0o777 == 0o600
         assert key.parent.stat().st_mode & 0o777 == 0o700
     assert not key.exists()
