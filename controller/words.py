@@ -29,6 +29,7 @@ from controller.notify.postman import Postman
 from controller.notify.rounds import AlertRound, ForgeRound
 from controller.observations import Key, Observations
 from controller.reconcile import alerting, statuses
+from controller.reconcile.conditions import is_refused
 from controller.secrets import ConfiguredSecrets
 from controller.store import Store
 from controller.store.outbox import Outbox
@@ -153,8 +154,9 @@ class Words:
             self._postman.wake()
 
     def _note(self, status: SourceStatus) -> None:
-        """A look that failed applied nothing; what was said of the commit holds."""
-        if status.name not in self._sources or not find(status.conditions, "FetchFailed"):
+        """A look of which nothing is applied says nothing of the commit that is."""
+        failed = find(status.conditions, "FetchFailed") is not None or is_refused(status)
+        if status.name not in self._sources or not failed:
             self._sources[status.name] = status
 
     def touched(self, source: str, workflows: Collection[str]) -> None:
