@@ -17,6 +17,7 @@ LINK, SUBMODULE = "120000", "160000"
 MODULES = ".gitmodules"
 SPECIAL = {MODULES, ignoring.FILE}
 LONGEST_NAME, LONGEST_PATH = 255, 3000  # bytes
+DEEPEST = 250  # folders above a file: each is a call when they are made
 LONGEST_LINK = 4095  # bytes: no disk takes a longer one, and whatever is called a link is read
 READ_SECONDS = 120.0
 Take = Callable[[str, int, BinaryIO], None]
@@ -269,6 +270,8 @@ def fault_of_name(path: str, faults: list[Fault]) -> bool:
 
 def too_long(path: str) -> Fault | None:
     """No disk takes such a name, and to match it against patterns could last for ever."""
+    if path.count("/") > DEEPEST:
+        return refused(f"{path[:80]}…", f"it is over {DEEPEST} folders deep", "move it up")
     if len(path.encode()) <= LONGEST_PATH and all(
         len(name.encode()) <= LONGEST_NAME for name in path.split("/")
     ):

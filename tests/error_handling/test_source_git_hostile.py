@@ -278,6 +278,17 @@ async def test_attributes_and_filters_change_no_content(repository, open_, tmp_p
     assert not ran(tmp_path)
 
 
+async def test_an_encoding_for_work_trees_changes_no_content(repository, open_, tmp_path):
+    text = "größe\n".encode()  # git keeps it so, and would write it as UTF-16
+    (repository.folder / "a.yaml").write_bytes("größe\n".encode("utf-16"))
+    repository.commit(**{".gitattributes": "*.yaml working-tree-encoding=UTF-16 text\n"})
+    async with following(open_(repository.url)) as source:
+        first = await source.snapshot()
+        assert await source.source.read(first, ["a.yaml"]) == {"a.yaml": text}
+        await source.source.materialise(first.revision, Input(name="i", path=""), tmp_path / "i")
+    assert (tmp_path / "i" / "a.yaml").read_bytes() == text
+
+
 def blob(repository: Repository, text: str) -> str:
     path = repository.folder.parent / "blob"
     path.write_text(text)
@@ -413,6 +424,42 @@ async def test_a_tree_that_unfolds_without_end_is_refused_in_bounded_memory(
         )
         repository.git("update-ref", "refs/heads/main", commit)
         assert (await source.until(lambda one: commit in one.revision)).changed == frozenset()
+
+
+async def test_a_hundred_thousand_files_are_a_source_like_any_other(repository, open_):
+    file = blob(repository, "x")
+    folder = tree_of(repository, *(f"100644 blob {file}\tf{one}" for one in range(1000)))
+    many = tree_of(repository, *(f"040000 tree {folder}\td{one}" for one in range(100)))
+    commit = repository.git("commit-tree", "-m", "many", many)
+    repository.git("update-ref", "refs/heads/main", commit)
+    async with following(open_(repository.url)) as source:
+        before = peak()
+        first = await source.snapshot()
+        assert len(first.entries) == 100_000
+        assert first.faults == ()
+        assert peak() - before < 300 * MIB
+
+
+async def test_folders_within_folders_end_as_a_fault_or_are_read(repository, open_, tmp_path):
+    file = blob(repository, "x")
+    tree = tree_of(repository, f"100644 blob {file}\tf")
+    for _ in range(200):
+        tree = tree_of(repository, f"040000 tree {tree}\td")
+    far = tree
+    for _ in range(100):
+        far = tree_of(repository, f"040000 tree {far}\td")
+    both = tree_of(repository, f"040000 tree {tree}\tnear", f"040000 tree {far}\tfar")
+    commit = repository.git("commit-tree", "-m", "deep", both)
+    repository.git("update-ref", "refs/heads/main", commit)
+    async with following(open_(repository.url)) as source:
+        first = await source.snapshot()
+        assert set(first.entries) == {f"near/{'d/' * 200}f"}
+        (fault,) = first.faults
+        assert (fault.file[:4], fault.problem) == ("far/", "it is over 250 folders deep")
+        await source.source.materialise(
+            first.revision, Input(name="i", path="near"), tmp_path / "i"
+        )
+    assert (tmp_path / "i" / ("d/" * 200) / "f").read_text() == "x"
 
 
 async def test_a_name_that_no_disk_takes_is_a_fault_of_that_path_alone(repository, open_):

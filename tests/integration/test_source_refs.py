@@ -1,6 +1,7 @@
 """Which ref of a repository is taken, and which request a look has answered."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -137,6 +138,20 @@ async def test_a_configured_proxy_is_asked_instead_of_the_remote(open_, tmp_path
         async with following(source) as follower:
             assert (await follower.next()).reason != ""
         assert proxy.requests[0][0].startswith("http://127.0.0.1:1/ops.git/info/refs")
+
+
+async def test_a_proxy_that_hangs_is_given_up(repository, open_, tmp_path):
+    repository.commit(a="1")
+    with serving(tmp_path) as server, serving(tmp_path) as proxy:
+        proxy.hang.set()
+        url = server.url("repository/.git")
+        source = open_(url, proxy=proxy.url(""), timeout=timedelta(seconds=1))
+        async with following(source) as follower:
+            error = await follower.next()
+            assert error.reason == "FetchTimeout"
+            assert server.requests == [], "nobody goes round the proxy"
+        proxy.hang.clear()
+        proxy.released.set()
 
 
 async def test_failures_are_tried_again_later_each_time_until_somebody_asks(
